@@ -1,1 +1,3 @@
+//! The `stint` binary.
+
 fn main() {}

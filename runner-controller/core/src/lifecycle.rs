@@ -1,0 +1,471 @@
+//! The life of one runner: which step comes next, given what is known of it.
+//!
+//! Registration, machine (pod or container group) and agent are three independent facts, not one line of phases:
+//!
+//! ```text
+//! Reserved ─▶ { registered? } { machine: launched, running, ended, gone } { agent: booted, busy, exiting } ─▶ billed
+//! ```
+//!
+//! Expected flow: [`Step::Register`], [`Step::Launch`], [`Step::Capture`] once it runs, and when it is over
+//! `Capture`, `DeleteMachine`, `ConfirmGone`, `Bill`, `Deregister`, `Release`.
+//!
+//! Guarantees: a call that cannot be repeated (register, launch) is planned at most once for a runner; a runner that
+//! may be busy is deregistered before its machine is deleted, and kept if its source refuses; nothing is released
+//! before its machine is confirmed gone and billed.
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::job::JobKey;
+use crate::labels::Matched;
+use crate::reason::Reason;
+use crate::setup::{Deadlines, PlaceKind, Scope, Size, saturating_add};
+
+/// A runner that found itself busy is not asked again before this has passed.
+const ASK_AGAIN: SignedDuration = SignedDuration::from_secs(60);
+
+/// A runner, as recorded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Runner {
+    /// Its name: also its pod's, and the name it registers with. Never used twice.
+    pub name: String,
+    /// The job that it was started for. It may be handed another.
+    pub job: JobKey,
+    /// Which of the job's runners it is, from 1.
+    pub ordinal: u32,
+    /// Where it registers.
+    pub scope: Scope,
+    /// Its class and size.
+    pub matched: Matched,
+    /// The labels that it registers with.
+    pub labels: Vec<String>,
+    /// Its resources.
+    pub size: Size,
+    /// Name of its place.
+    pub place: String,
+    /// What its place is.
+    pub kind: PlaceKind,
+    /// When its record was made.
+    pub created_at: Timestamp,
+    /// Whether somebody deleted its record (which its finalizer keeps until its machine is gone).
+    pub deleted: bool,
+    /// What is known of it.
+    pub facts: RunnerFacts,
+}
+
+/// What is recorded of a runner. Every field is set once, but for `busy_seen` and `group`, which are overwritten
+/// with later readings.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RunnerFacts {
+    /// The intent to register it, recorded before the call.
+    pub registering: Option<Timestamp>,
+    /// It is registered, and its credential is stored for its machine.
+    pub registered: Option<Registered>,
+    /// The intent to create its machine, recorded before the call.
+    pub launching: Option<Timestamp>,
+    /// Its machine was created.
+    pub launched: Option<Launched>,
+    /// Its source last said that it is busy.
+    pub busy_seen: Option<Timestamp>,
+    /// What its agent reported.
+    pub agent: AgentFacts,
+    /// It is to be torn down, and why.
+    pub teardown: Option<Teardown>,
+    /// What was last read of its container group.
+    pub group: Option<GroupFacts>,
+    /// Its group's times and logs were read after its end.
+    pub captured: Option<Timestamp>,
+    /// The deletion of its machine was asked for.
+    pub deleting: Option<Timestamp>,
+    /// Its machine was confirmed gone.
+    pub gone: Option<Timestamp>,
+    /// Its ledger row is committed.
+    pub billed: Option<Timestamp>,
+    /// Its source has confirmed that it knows it no longer.
+    pub deregistered: Option<Timestamp>,
+}
+
+/// A registration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registered {
+    /// The source's id of the runner.
+    pub id: u64,
+    /// SHA-256, in lower-case hexadecimal, of the token that its agent's call-backs carry.
+    pub callback_hash: String,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// One thing to record of a runner.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RunnerFact {
+    /// The intent to register it.
+    Registering(Timestamp),
+    /// It is registered.
+    Registered(Registered),
+    /// The intent to create its machine.
+    Launching(Timestamp),
+    /// Its machine was created.
+    Launched(Launched),
+    /// Its source says that it is busy.
+    BusySeen(Timestamp),
+    /// Its agent is up.
+    AgentBooted(Timestamp),
+    /// Its agent began a job.
+    AgentJobStarted(Timestamp),
+    /// Its agent's job is over.
+    AgentJobCompleted(Timestamp),
+    /// Its agent is about to exit, with this code of its child.
+    AgentExiting(Timestamp, Option<i32>),
+    /// It is to be torn down.
+    Teardown(Teardown),
+    /// What was read of its group.
+    Group(GroupFacts),
+    /// Its group was read after its end.
+    Captured(Timestamp),
+    /// The deletion of its machine was asked for.
+    Deleting(Timestamp),
+    /// Its machine is gone.
+    Gone(Timestamp),
+    /// Its ledger row is committed.
+    Billed(Timestamp),
+    /// Its source knows it no longer.
+    Deregistered(Timestamp),
+}
+
+impl RunnerFacts {
+    /// Adds a fact. What is set stays as it is, but for readings that replace earlier ones.
+    pub fn apply(&mut self, fact: RunnerFact) {
+        fn once<T>(slot: &mut Option<T>, value: T) {
+            slot.get_or_insert(value);
+        }
+        match fact {
+            RunnerFact::Registering(at) => once(&mut self.registering, at),
+            RunnerFact::Registered(registered) => once(&mut self.registered, registered),
+            RunnerFact::Launching(at) => once(&mut self.launching, at),
+            RunnerFact::Launched(launched) => once(&mut self.launched, launched),
+            RunnerFact::BusySeen(at) => self.busy_seen = Some(at),
+            RunnerFact::AgentBooted(at) => once(&mut self.agent.booted, at),
+            RunnerFact::AgentJobStarted(at) => once(&mut self.agent.job_started, at),
+            RunnerFact::AgentJobCompleted(at) => once(&mut self.agent.job_completed, at),
+            RunnerFact::AgentExiting(at, code) => {
+                once(&mut self.agent.exiting, at);
+                self.agent.exit_code = self.agent.exit_code.or(code);
+            }
+            RunnerFact::Teardown(teardown) => once(&mut self.teardown, teardown),
+            RunnerFact::Group(group) => self.group = Some(group),
+            RunnerFact::Captured(at) => once(&mut self.captured, at),
+            RunnerFact::Deleting(at) => once(&mut self.deleting, at),
+            RunnerFact::Gone(at) => once(&mut self.gone, at),
+            RunnerFact::Billed(at) => once(&mut self.billed, at),
+            RunnerFact::Deregistered(at) => once(&mut self.deregistered, at),
+        }
+    }
+}
+
+/// A machine that was created.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Launched {
+    /// The pod's UID, or the group's resource id where there is no cluster.
+    pub uid: String,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// What the agent inside reported by call-back. Nothing depends on any of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AgentFacts {
+    /// It is up.
+    pub booted: Option<Timestamp>,
+    /// It began a job.
+    pub job_started: Option<Timestamp>,
+    /// Its job is over.
+    pub job_completed: Option<Timestamp>,
+    /// It is about to exit.
+    pub exiting: Option<Timestamp>,
+    /// The exit code of its child, which the container's own exit code does not tell (azure-aci#417).
+    pub exit_code: Option<i32>,
+}
+
+/// The decision to tear a runner down.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Teardown {
+    /// Code of the reason.
+    pub code: String,
+    /// Its sentence.
+    pub sentence: String,
+    /// When it was decided.
+    pub at: Timestamp,
+}
+
+/// What was read of a container group in Azure.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GroupFacts {
+    /// Its resource id.
+    pub id: String,
+    /// When the first image pull began: the meter's start.
+    pub pull_started: Option<Timestamp>,
+    /// When its container started.
+    pub started: Option<Timestamp>,
+    /// When its last container stopped.
+    pub stopped: Option<Timestamp>,
+    /// When this was read, with the group there.
+    pub seen_at: Option<Timestamp>,
+}
+
+/// What the outside shows of a runner's machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Machine {
+    /// The pod's UID, or the group's resource id.
+    pub uid: String,
+    /// How far it is.
+    pub phase: MachinePhase,
+    /// Whether a node has it.
+    pub scheduled: bool,
+    /// When the phase began, as far as the outside says, else when it was seen.
+    pub since: Timestamp,
+    /// The outside's word for why, such as `ProviderFailed` or `Unschedulable`.
+    pub why: Option<String>,
+    /// Whether its deletion is under way.
+    pub deleting: bool,
+}
+
+/// How far a machine is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum MachinePhase {
+    /// Its container does not run yet.
+    Pending,
+    /// Its container runs.
+    Running,
+    /// Its container ran and ended.
+    Ended,
+    /// It could not be started, as the platform says, which may be wrong: the group may live (azure-aci#132).
+    StartFailed,
+}
+
+/// What a runner has to do with jobs, as pairing found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Occupation {
+    /// It has no job and a queued one needs it.
+    Wanted,
+    /// It has no job and none needs it, since the moment given.
+    Unwanted {
+        /// Since when.
+        since: Timestamp,
+    },
+    /// It has a job.
+    Busy,
+    /// Its job is over, since the moment given.
+    Done {
+        /// Since when.
+        since: Timestamp,
+    },
+}
+
+/// The next thing to do for a runner.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Record the intent, register it with its source, store the credential.
+    Register,
+    /// Record the intent, create its machine.
+    Launch,
+    /// See whether a machine exists that was about to be created when the controller stopped.
+    Recover,
+    /// Read its group's times, and its last logs if `last`.
+    Capture {
+        /// Whether this is the reading after its end.
+        last: bool,
+    },
+    /// Delete its machine and its credential.
+    DeleteMachine,
+    /// Ask whether its machine is gone; delete the group if nothing else does.
+    ConfirmGone,
+    /// Commit its ledger row.
+    Bill,
+    /// Delete its registration; where the source says that it is busy, keep it.
+    Deregister,
+    /// Let its record go.
+    Release,
+}
+
+/// What comes next for a runner.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// This step. `because`: the reason to tear down, where that was decided only now.
+    Do {
+        /// The step.
+        step: Step,
+        /// The new reason, to be recorded with the step's result.
+        because: Option<Reason>,
+    },
+    /// Nothing before the moment given, if one is known.
+    Wait(Option<Timestamp>),
+}
+
+/// What a decision about one runner needs besides its record.
+#[derive(Clone, Copy, Debug)]
+pub struct Surroundings<'a> {
+    /// Its machine, if the outside shows one.
+    pub machine: Option<&'a Machine>,
+    /// What it has to do with jobs.
+    pub occupation: Occupation,
+    /// How long each stage may take.
+    pub deadlines: Deadlines,
+    /// How long an unwanted runner is kept.
+    pub surplus_grace: SignedDuration,
+    /// Now.
+    pub now: Timestamp,
+}
+
+impl Runner {
+    /// Whether it still counts against limits: until its machine is confirmed gone.
+    pub fn counts(&self) -> bool {
+        self.facts.gone.is_none()
+    }
+
+    /// Whether its teardown has begun.
+    pub fn ending(&self) -> bool {
+        self.facts.teardown.is_some()
+    }
+
+    /// Which step comes next.
+    pub fn next(&self, around: Surroundings<'_>) -> Next {
+        if self.ending() {
+            return Next::Do { step: self.teardown_step(false), because: None };
+        }
+        match self.verdict(around) {
+            Verdict::End { reason, ask } => {
+                let step = self.teardown_step(ask);
+                Next::Do { step, because: Some(reason) }
+            }
+            Verdict::Keep(until) => match self.start_step(around) {
+                Some(step) => Next::Do { step, because: None },
+                None => Next::Wait(until),
+            },
+        }
+    }
+
+    fn start_step(&self, around: Surroundings<'_>) -> Option<Step> {
+        let facts = &self.facts;
+        if facts.registering.is_none() {
+            return Some(Step::Register);
+        }
+        if facts.launching.is_none() {
+            return Some(Step::Launch);
+        }
+        if facts.launched.is_none() {
+            return Some(Step::Recover);
+        }
+        let running = around.machine.is_some_and(|machine| machine.phase == MachinePhase::Running);
+        (running && facts.group.is_none()).then_some(Step::Capture { last: false })
+    }
+
+    /// Whether the runner is over. `ask`: it may be busy for all that is known here, so its source decides.
+    fn verdict(&self, around: Surroundings<'_>) -> Verdict {
+        let facts = &self.facts;
+        let now = around.now;
+        if facts.agent.exiting.is_some() {
+            return Verdict::certain(Reason::AgentExited);
+        }
+        if facts.registering.is_some() && facts.registered.is_none() {
+            return Verdict::certain(Reason::Interrupted { call: "registered it".to_owned() });
+        }
+        let begun = match (&facts.launched, around.machine) {
+            (Some(_), None) => return Verdict::certain(Reason::Vanished),
+            (Some(_), Some(machine)) => Some(machine),
+            (None, _) => None,
+        };
+        match begun.map(|machine| machine.phase) {
+            Some(MachinePhase::Ended) => return Verdict::certain(Reason::ContainerEnded),
+            Some(MachinePhase::StartFailed) => {
+                let why = begun.and_then(|machine| machine.why.clone()).unwrap_or_else(|| "no reason given".to_owned());
+                return self.ask(Reason::StartFailed { why }, now);
+            }
+            Some(MachinePhase::Pending | MachinePhase::Running) | None => {}
+        }
+        if self.deleted {
+            return self.ask(Reason::Deleted, now);
+        }
+        match around.occupation {
+            Occupation::Busy => return Verdict::Keep(None),
+            Occupation::Unwanted { since } | Occupation::Done { since } => {
+                let until = saturating_add(since, around.surplus_grace);
+                if now >= until {
+                    return self.ask(Reason::Surplus, now);
+                }
+                return Verdict::Keep(Some(until));
+            }
+            Occupation::Wanted => {}
+        }
+        let Some(machine) = begun else { return Verdict::Keep(None) };
+        let launched_at = facts.launched.as_ref().map_or(self.created_at, |launched| launched.at);
+        let (since, allowed, reason) = match machine.phase {
+            MachinePhase::Running => match facts.agent.booted {
+                None => (machine.since, around.deadlines.online, Reason::NotOnline),
+                Some(online) => (online, around.deadlines.idle, Reason::Idle),
+            },
+            MachinePhase::Pending | MachinePhase::Ended | MachinePhase::StartFailed => {
+                if machine.scheduled {
+                    (launched_at, around.deadlines.running, Reason::NotRunning)
+                } else {
+                    (launched_at, around.deadlines.scheduled, Reason::NotScheduled)
+                }
+            }
+        };
+        let until = saturating_add(since, allowed);
+        if now < until { Verdict::Keep(Some(until)) } else { self.ask(reason, now) }
+    }
+
+    /// Ends the runner if its source lets it go; waits where that said a moment ago that it is busy.
+    fn ask(&self, reason: Reason, now: Timestamp) -> Verdict {
+        match self.facts.busy_seen.map(|seen| saturating_add(seen, ASK_AGAIN)) {
+            Some(until) if now < until => Verdict::Keep(Some(until)),
+            Some(_) | None => Verdict::End { reason, ask: true },
+        }
+    }
+
+    /// Which step of the teardown comes next. `ask`: the registration goes first, since the source alone knows
+    /// whether the runner is busy.
+    fn teardown_step(&self, ask: bool) -> Step {
+        let facts = &self.facts;
+        let registration_left = facts.registering.is_some() && facts.deregistered.is_none();
+        if ask && registration_left {
+            return Step::Deregister;
+        }
+        if facts.launching.is_some() {
+            if facts.captured.is_none() {
+                return Step::Capture { last: true };
+            }
+            if facts.deleting.is_none() {
+                return Step::DeleteMachine;
+            }
+            if facts.gone.is_none() {
+                return Step::ConfirmGone;
+            }
+            if facts.billed.is_none() {
+                return Step::Bill;
+            }
+        }
+        if registration_left { Step::Deregister } else { Step::Release }
+    }
+}
+
+enum Verdict {
+    Keep(Option<Timestamp>),
+    End { reason: Reason, ask: bool },
+}
+
+impl Verdict {
+    fn certain(reason: Reason) -> Self {
+        Verdict::End { reason, ask: false }
+    }
+}
+
+/// Whether a runner that ended for this reason counts as a failed attempt at its job, given that it had none.
+///
+/// What its source or the controller itself did does not count, nor what an admin did.
+pub fn counts_as_attempt(code: &str) -> bool {
+    !matches!(code, "RegistrationFailed" | "Interrupted" | "Surplus" | "Deleted")
+}
+
+#[cfg(test)]
+mod tests;

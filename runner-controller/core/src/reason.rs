@@ -1,0 +1,235 @@
+//! Why a job waits, is refused or was given up, and why a runner is torn down.
+//!
+//! Every reason has a stable code, one sentence, and a page `docs/errors/<code>.md`; a test compares.
+
+use jiff::Timestamp;
+
+/// Why something is as it is, with the figures that the sentence needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the fields are the figures that `sentence` names")]
+pub enum Reason {
+    // A job waits.
+    /// The installation's limit on runners is reached.
+    InstallationFull { running: u32, limit: u32 },
+    /// The class's limit on runners is reached.
+    ClassFull { class: String, running: u32, limit: u32 },
+    /// The limit of one size of the class is reached.
+    SizeFull { label: String, running: u32, limit: u32 },
+    /// The source says that the job waits for something else than a runner.
+    AwaitingApproval,
+    /// It was queued long ago; the source is asked whether it still is.
+    ConfirmingWithSource,
+    /// No runner can register with the source now.
+    SourceUnavailable { source: String, why: String },
+    /// There is no place where a runner could run.
+    NoPlace,
+    /// The class names a place that does not exist.
+    PlaceUnknown { class: String, place: String },
+    /// There are several places and the class does not say which to use.
+    PlaceAmbiguous { class: String, places: Vec<String> },
+    /// No place that the class may use can start a runner now.
+    PlaceNotReady { place: String, why: String },
+    /// The runner started for it failed; the next one comes after a pause.
+    RetryPause { until: Timestamp, started: u32, limit: u32 },
+
+    // A job is refused.
+    /// None of its labels names a class.
+    NoClassNamed { labels: Vec<String> },
+    /// Its labels name more than one class or size.
+    SeveralClassesNamed { labels: Vec<String> },
+    /// It names a class with sizes, but no size.
+    SizeMissing { class: String, sizes: Vec<String> },
+    /// It names a size that the class does not have.
+    SizeUnknown { class: String, size: String, sizes: Vec<String> },
+    /// It asks for a label that the class's runners do not carry.
+    LabelNotCarried { class: String, label: String },
+    /// Its source is no longer configured.
+    SourceMissing { source: String },
+    /// Its source does not serve the repository.
+    RepositoryNotServed { source: String, repository: String },
+    /// The repository is public, and its source does not allow that.
+    PublicRepository { source: String, repository: String },
+
+    // A job is given up.
+    /// As many runners as allowed were started for it, and none took it.
+    AttemptsExhausted { started: u32, limit: u32 },
+
+    // A runner is torn down.
+    /// Its container ended.
+    ContainerEnded,
+    /// Its agent said that it is exiting.
+    AgentExited,
+    /// Its container never started.
+    StartFailed { why: String },
+    /// Its pod or group vanished.
+    Vanished,
+    /// A call that cannot be repeated was begun by a process that did not live to record the result.
+    Interrupted { call: String },
+    /// The source refused to register it.
+    RegistrationFailed { why: String },
+    /// No node took its pod in time.
+    NotScheduled,
+    /// Its container did not run in time.
+    NotRunning,
+    /// Its agent was not seen by the source in time.
+    NotOnline,
+    /// It got no job in time.
+    Idle,
+    /// No job needs it.
+    Surplus,
+    /// An admin deleted its record.
+    Deleted,
+}
+
+impl Reason {
+    /// Every code, in the order of the enum.
+    pub const CODES: [&str; 32] = [
+        "InstallationFull",
+        "ClassFull",
+        "SizeFull",
+        "AwaitingApproval",
+        "ConfirmingWithSource",
+        "SourceUnavailable",
+        "NoPlace",
+        "PlaceUnknown",
+        "PlaceAmbiguous",
+        "PlaceNotReady",
+        "RetryPause",
+        "NoClassNamed",
+        "SeveralClassesNamed",
+        "SizeMissing",
+        "SizeUnknown",
+        "LabelNotCarried",
+        "SourceMissing",
+        "RepositoryNotServed",
+        "PublicRepository",
+        "AttemptsExhausted",
+        "ContainerEnded",
+        "AgentExited",
+        "StartFailed",
+        "Vanished",
+        "Interrupted",
+        "RegistrationFailed",
+        "NotScheduled",
+        "NotRunning",
+        "NotOnline",
+        "Idle",
+        "Surplus",
+        "Deleted",
+    ];
+
+    /// The stable code: what is stored, and the name of the page in docs/errors.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Reason::InstallationFull { .. } => "InstallationFull",
+            Reason::ClassFull { .. } => "ClassFull",
+            Reason::SizeFull { .. } => "SizeFull",
+            Reason::AwaitingApproval => "AwaitingApproval",
+            Reason::ConfirmingWithSource => "ConfirmingWithSource",
+            Reason::SourceUnavailable { .. } => "SourceUnavailable",
+            Reason::NoPlace => "NoPlace",
+            Reason::PlaceUnknown { .. } => "PlaceUnknown",
+            Reason::PlaceAmbiguous { .. } => "PlaceAmbiguous",
+            Reason::PlaceNotReady { .. } => "PlaceNotReady",
+            Reason::RetryPause { .. } => "RetryPause",
+            Reason::NoClassNamed { .. } => "NoClassNamed",
+            Reason::SeveralClassesNamed { .. } => "SeveralClassesNamed",
+            Reason::SizeMissing { .. } => "SizeMissing",
+            Reason::SizeUnknown { .. } => "SizeUnknown",
+            Reason::LabelNotCarried { .. } => "LabelNotCarried",
+            Reason::SourceMissing { .. } => "SourceMissing",
+            Reason::RepositoryNotServed { .. } => "RepositoryNotServed",
+            Reason::PublicRepository { .. } => "PublicRepository",
+            Reason::AttemptsExhausted { .. } => "AttemptsExhausted",
+            Reason::ContainerEnded => "ContainerEnded",
+            Reason::AgentExited => "AgentExited",
+            Reason::StartFailed { .. } => "StartFailed",
+            Reason::Vanished => "Vanished",
+            Reason::Interrupted { .. } => "Interrupted",
+            Reason::RegistrationFailed { .. } => "RegistrationFailed",
+            Reason::NotScheduled => "NotScheduled",
+            Reason::NotRunning => "NotRunning",
+            Reason::NotOnline => "NotOnline",
+            Reason::Idle => "Idle",
+            Reason::Surplus => "Surplus",
+            Reason::Deleted => "Deleted",
+        }
+    }
+
+    /// One sentence for the person who asks why.
+    pub fn sentence(&self) -> String {
+        match self {
+            Reason::InstallationFull { running, limit } => {
+                format!("{running} of {limit} runners are in use; the job starts when one ends")
+            }
+            Reason::ClassFull { class, running, limit } => {
+                format!("{running} of {limit} runners of class {class} are in use; the job starts when one ends")
+            }
+            Reason::SizeFull { label, running, limit } => {
+                format!("{running} of {limit} runners of size {label} are in use; the job starts when one ends")
+            }
+            Reason::AwaitingApproval => "the source holds the job back, as for an approval".to_owned(),
+            Reason::ConfirmingWithSource => {
+                "the job was queued long ago; the source is asked whether it still is".to_owned()
+            }
+            Reason::SourceUnavailable { source, why } => {
+                format!("no runner can register with source {source}: {why}")
+            }
+            Reason::NoPlace => {
+                "no place to run: no virtual node was found and no RunnerPlace is configured".to_owned()
+            }
+            Reason::PlaceUnknown { class, place } => {
+                format!("class {class} names place {place}, which does not exist")
+            }
+            Reason::PlaceAmbiguous { class, places } => {
+                format!("class {class} must say in places.order which of {} to use", places.join(", "))
+            }
+            Reason::PlaceNotReady { place, why } => format!("place {place} cannot start a runner: {why}"),
+            Reason::RetryPause { until, started, limit } => {
+                format!("runner {started} of at most {limit} failed; the next is started at {until}")
+            }
+            Reason::NoClassNamed { labels } if labels.is_empty() => "the job asks for no label".to_owned(),
+            Reason::NoClassNamed { labels } => format!("no class has the label {}", labels.join(" or ")),
+            Reason::SeveralClassesNamed { labels } => {
+                format!("the job names {}; it must name one", labels.join(" and "))
+            }
+            Reason::SizeMissing { class, sizes } => {
+                format!("class {class} has sizes: ask for one of {}", join_labels(class, sizes))
+            }
+            Reason::SizeUnknown { class, size, sizes } => {
+                format!("class {class} has no size {size}: ask for one of {}", join_labels(class, sizes))
+            }
+            Reason::LabelNotCarried { class, label } => {
+                format!("runners of {class} do not carry the label {label}")
+            }
+            Reason::SourceMissing { source } => format!("source {source} is not configured"),
+            Reason::RepositoryNotServed { source, repository } => {
+                format!("source {source} does not list {repository} or its owner")
+            }
+            Reason::PublicRepository { source, repository } => {
+                format!("{repository} is public, which source {source} does not allow")
+            }
+            Reason::AttemptsExhausted { started, limit } => {
+                format!("{started} of at most {limit} runners were started for the job, and none ran it")
+            }
+            Reason::ContainerEnded => "its container ended".to_owned(),
+            Reason::AgentExited => "its agent said that it is exiting".to_owned(),
+            Reason::StartFailed { why } => format!("its container did not start: {why}"),
+            Reason::Vanished => "its pod or container group vanished".to_owned(),
+            Reason::Interrupted { call } => {
+                format!("the controller stopped while it {call}; what came of it is removed")
+            }
+            Reason::RegistrationFailed { why } => format!("the source did not register it: {why}"),
+            Reason::NotScheduled => "no node took its pod in time".to_owned(),
+            Reason::NotRunning => "its container did not run in time".to_owned(),
+            Reason::NotOnline => "its agent did not come online in time".to_owned(),
+            Reason::Idle => "it got no job in time".to_owned(),
+            Reason::Surplus => "no job needs it".to_owned(),
+            Reason::Deleted => "its record was deleted".to_owned(),
+        }
+    }
+}
+
+fn join_labels(class: &str, sizes: &[String]) -> String {
+    sizes.iter().map(|size| format!("{class}-{size}")).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,217 @@
+//! What admins configured, resolved: every default filled in, every name looked up.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use rust_decimal::Decimal;
+
+/// The whole configuration of an installation, as the planner sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Setup {
+    /// Settings of the installation.
+    pub settings: Settings,
+    /// Sources by name.
+    pub sources: BTreeMap<String, Source>,
+    /// Classes by name.
+    pub classes: BTreeMap<String, Class>,
+    /// Places by name.
+    pub places: BTreeMap<String, Place>,
+}
+
+/// Settings of the installation as a whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Installation id: 1 to 8 of `a-z0-9`. It starts every runner's name.
+    pub installation: String,
+    /// How many runners there may be at once, over all classes.
+    pub max_runners: u32,
+    /// A `queued` older than this is confirmed with its source before a runner is started for it.
+    pub confirm_after: SignedDuration,
+    /// How long an ended job's record is kept.
+    pub ttl_after_end: SignedDuration,
+    /// How long a runner that no job needs is kept for one that may come.
+    pub surplus_grace: SignedDuration,
+    /// Wait before a job's second runner; doubled for each further one.
+    pub retry_base: SignedDuration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            installation: "stint".to_owned(),
+            max_runners: 50,
+            confirm_after: SignedDuration::from_mins(10),
+            ttl_after_end: SignedDuration::from_hours(24),
+            surplus_grace: SignedDuration::from_secs(30),
+            retry_base: SignedDuration::from_secs(10),
+        }
+    }
+}
+
+/// Where jobs come from and runners register.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// Its name.
+    pub name: String,
+    /// Why no runner can register there now, in one line, if so.
+    pub unavailable: Option<String>,
+    /// Whether jobs of public repositories get runners.
+    pub allow_public: bool,
+    /// Accounts whose jobs are served.
+    pub owners: Vec<String>,
+    /// Repositories (`owner/name`) whose jobs are served; their runners register at the repository.
+    pub repositories: Vec<String>,
+}
+
+impl Source {
+    /// Where a runner for a job of this repository registers, or `None` if the repository is not served.
+    ///
+    /// A repository that is listed itself registers at the repository, else at its owner. Names compare without
+    /// regard to case, as GitHub's do.
+    pub fn scope_of(&self, owner: &str, repository: &str) -> Option<Scope> {
+        if self.repositories.iter().any(|listed| listed.eq_ignore_ascii_case(repository)) {
+            return Some(Scope::Repository(repository.to_owned()));
+        }
+        if self.owners.iter().any(|listed| listed.eq_ignore_ascii_case(owner)) {
+            return Some(Scope::Owner(owner.to_owned()));
+        }
+        None
+    }
+}
+
+/// Where a runner registers, hence which jobs its source may hand it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Scope {
+    /// An organization.
+    Owner(String),
+    /// One repository, as `owner/name`.
+    Repository(String),
+}
+
+impl Scope {
+    /// Whether a runner registered here may be handed a job of this repository.
+    pub fn serves(&self, owner: &str, repository: &str) -> bool {
+        match self {
+            Scope::Owner(name) => name.eq_ignore_ascii_case(owner),
+            Scope::Repository(name) => name.eq_ignore_ascii_case(repository),
+        }
+    }
+}
+
+/// What a runner is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Class {
+    /// Its name; also the label that asks for it where it has a single size.
+    pub name: String,
+    /// Its sizes by name. A class with a single size names it with the empty string.
+    pub sizes: BTreeMap<String, Size>,
+    /// Labels that its runners carry besides the one that asks for it, in lower case.
+    pub labels: Vec<String>,
+    /// How many of its runners there may be at once, over all sizes.
+    pub max_runners: u32,
+    /// Names of the places where its runners may run, in order; `None`: the only place there is.
+    pub places: Option<Vec<String>>,
+    /// How long each stage of a runner's life may take.
+    pub deadlines: Deadlines,
+    /// How many runners may be started for one job.
+    pub max_attempts: u32,
+}
+
+/// How large a runner is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Size {
+    /// CPU in thousandths of a core.
+    pub cpu_millis: u32,
+    /// Memory in bytes.
+    pub memory_bytes: u64,
+    /// How many runners of this size there may be at once, if that is limited.
+    pub max_runners: Option<u32>,
+}
+
+/// How long each stage of a runner's life may take. Each has its reason in [`crate::reason`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deadlines {
+    /// From the pod's creation until a node has it.
+    pub scheduled: SignedDuration,
+    /// From then until its container runs (image pull included).
+    pub running: SignedDuration,
+    /// From then until the agent is known to its source.
+    pub online: SignedDuration,
+    /// From then until it has a job.
+    pub idle: SignedDuration,
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Self {
+            scheduled: SignedDuration::from_mins(2),
+            running: SignedDuration::from_mins(15),
+            online: SignedDuration::from_mins(5),
+            idle: SignedDuration::from_mins(5),
+        }
+    }
+}
+
+/// Where a runner can run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Its name.
+    pub name: String,
+    /// What it is.
+    pub kind: PlaceKind,
+    /// Whether new runners may start there.
+    pub state: PlaceState,
+    /// Why nothing can start there now, in one line, if so (such as a node that is not ready).
+    pub unready: Option<String>,
+    /// What a runner costs there.
+    pub price: Price,
+}
+
+/// What a place is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PlaceKind {
+    /// An AKS virtual node: a pod there becomes a container group.
+    VirtualNode,
+    /// Azure Container Instances without a cluster: Stint creates the group itself.
+    ContainerInstances,
+}
+
+/// Whether new runners may start at a place.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum PlaceState {
+    /// They may.
+    #[default]
+    Active,
+    /// They may not; those that run go on.
+    Draining,
+    /// They may not, for now; those that run go on.
+    Paused,
+}
+
+/// What a container group costs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Price {
+    /// ISO 4217 code.
+    pub currency: String,
+    /// For one vCPU for an hour.
+    pub vcpu_hour: Decimal,
+    /// For one GB of memory (10^9 bytes, as azure-aci sizes groups) for an hour.
+    pub gb_hour: Decimal,
+}
+
+impl Default for Price {
+    /// Azure Container Instances, Linux, East US, pay as you go (Azure Retail Prices API, product "Container
+    /// Instances", sku "Standard").
+    fn default() -> Self {
+        Self {
+            currency: "USD".to_owned(),
+            vcpu_hour: Decimal::new(405, 4),
+            gb_hour: Decimal::new(445, 5),
+        }
+    }
+}
+
+/// Adds a duration to a moment, and stays at the last moment there is instead of failing.
+pub(crate) fn saturating_add(at: Timestamp, by: SignedDuration) -> Timestamp {
+    at.saturating_add(by).unwrap_or(Timestamp::MAX)
+}

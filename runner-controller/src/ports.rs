@@ -1,0 +1,374 @@
+//! What the loop needs of the outside: one trait per kind of adapter, and the error that all of them answer with.
+//!
+//! No type of an SDK (kube, octocrab, azure, sqlx) appears here.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use runner_core::billing::Bill;
+use runner_core::job::{Job, JobAction, JobDescription, JobKey, JobReport, Told};
+use runner_core::lifecycle::{Machine, Runner, RunnerFact};
+use runner_core::plan::NewRunner;
+use runner_core::setup::Scope;
+use secrecy::SecretString;
+
+use crate::config::Documents;
+
+/// Why a call to the outside did not succeed.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct CallError {
+    /// What to make of it.
+    pub kind: CallErrorKind,
+    /// What happened, in one line, naming the call and the peer's own words. Never a secret.
+    pub message: String,
+}
+
+/// What to make of a failed call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallErrorKind {
+    /// The peer could not be reached, timed out or had trouble of its own (5xx). The call may have been carried out.
+    Unavailable,
+    /// The peer asked for a pause, of this length where it said so.
+    Throttled(Option<Duration>),
+    /// The object is not there.
+    NotFound,
+    /// Somebody else changed the object, or it exists already.
+    Conflict,
+    /// The peer understood and refused: the same call would be refused again.
+    Refused,
+}
+
+impl CallError {
+    /// A failed call.
+    pub fn new(kind: CallErrorKind, message: impl fmt::Display) -> Self {
+        Self { kind, message: message.to_string() }
+    }
+}
+
+/// The answer to a call.
+pub type CallResult<T> = Result<T, CallError>;
+
+/// The records: jobs, runners and reservations, durable; and the configuration documents that stand beside them.
+///
+/// What is read by the `fn`s that are not async comes from memory: watches in a cluster, with this process's own
+/// writes laid over them.
+#[async_trait]
+pub trait Records: Send + Sync {
+    /// All records and documents as last seen, or `None` while not every list has been read once.
+    fn observe(&self) -> Option<Observed>;
+    /// One runner, as last seen.
+    fn runner(&self, name: &str) -> Option<Runner>;
+    /// Completes when anything that `observe` shows may have changed since the last completion.
+    async fn changed(&self);
+
+    /// Stores a fact, durably, and the job with it if it is new.
+    ///
+    /// # Errors
+    /// `Refused` where no more jobs can be stored; otherwise what the store said. On any error the fact is not
+    /// known to be stored, and telling it again is harmless.
+    async fn tell(&self, told: &Told) -> CallResult<Stored>;
+    /// Writes what is to be known of a job.
+    async fn report(&self, job: &JobKey, report: &JobReport) -> CallResult<()>;
+    /// Deletes a job's record. One that is gone already is no error.
+    async fn expire(&self, job: &JobKey) -> CallResult<()>;
+
+    /// Adds names to the reservations, all or none, by compare-and-swap.
+    ///
+    /// # Errors
+    /// `Conflict` where another process has changed the reservations: this one must stop to act.
+    async fn reserve(&self, runners: &[String]) -> CallResult<()>;
+    /// Whether a name is reserved, as far as this process has written.
+    fn is_reserved(&self, runner: &str) -> bool;
+    /// Takes names out of the reservations. Names that are not in them are no error.
+    async fn unreserve(&self, runners: &[String]) -> CallResult<()>;
+
+    /// Writes the record of a new runner. One that exists already is no error.
+    async fn create_runner(&self, new: &NewRunner, at: Timestamp) -> CallResult<()>;
+    /// Adds facts to a runner's record.
+    ///
+    /// # Errors
+    /// `NotFound` where there is no such record; otherwise what the store said.
+    async fn record(&self, runner: &str, facts: &[RunnerFact]) -> CallResult<()>;
+    /// Stores what the runner's machine must be handed, by file name; it must be read by nobody else.
+    async fn put_credential(&self, runner: &str, files: &BTreeMap<String, SecretString>) -> CallResult<()>;
+    /// Deletes that. Gone already is no error.
+    async fn delete_credential(&self, runner: &str) -> CallResult<()>;
+    /// Reads that, for a machine that Stint creates without a cluster. `NotFound` if there is none.
+    async fn credential(&self, runner: &str) -> CallResult<BTreeMap<String, SecretString>>;
+    /// Lets a runner's record go: the last thing that is ever done for it. Gone already is no error.
+    async fn release(&self, runner: &str) -> CallResult<()>;
+
+    /// The values of a secret that a document names, by key.
+    ///
+    /// # Errors
+    /// `NotFound` where there is none of that name.
+    async fn secret(&self, name: &str) -> CallResult<HashMap<String, SecretString>>;
+}
+
+/// What became of a fact.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stored {
+    /// It is the first of its job.
+    NewJob,
+    /// It was added to its job.
+    Added,
+    /// It was stored before.
+    Known,
+}
+
+/// Everything that the records show.
+#[derive(Clone, Debug, Default)]
+pub struct Observed {
+    /// Jobs.
+    pub jobs: Vec<Job>,
+    /// Runners.
+    pub runners: Vec<Runner>,
+    /// Reserved names.
+    pub reserved: std::collections::BTreeSet<String>,
+    /// Configuration.
+    pub documents: Arc<Documents>,
+}
+
+/// Pods, and the virtual nodes that run them.
+#[async_trait]
+pub trait Pods: Send + Sync {
+    /// Machines by runner name, and virtual nodes, as last seen; `None` while not every list has been read once.
+    fn observe(&self) -> Option<PodsObserved>;
+    /// Completes when anything that `observe` shows may have changed since the last completion.
+    async fn changed(&self);
+    /// Creates a runner's pod, and answers its UID. One of the same runner that exists already counts.
+    async fn create(&self, order: &PodOrder) -> CallResult<String>;
+    /// The UID of a runner's pod, read from the server itself; `None` if there is none.
+    async fn find(&self, runner: &Runner) -> CallResult<Option<String>>;
+    /// Deletes a runner's pod at once. Gone already is no error.
+    async fn delete(&self, runner: &Runner) -> CallResult<()>;
+    /// Name of the container group that a runner's pod becomes.
+    fn group_name(&self, runner: &str) -> String;
+}
+
+/// What pods and nodes show.
+#[derive(Clone, Debug, Default)]
+pub struct PodsObserved {
+    /// Machines by runner name.
+    pub machines: HashMap<String, Machine>,
+    /// Virtual nodes.
+    pub nodes: Vec<VirtualNodeSeen>,
+}
+
+/// A virtual node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VirtualNodeSeen {
+    /// Its name.
+    pub name: String,
+    /// Whether it is ready.
+    pub ready: bool,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Its taints, as (key, value, effect).
+    pub taints: Vec<(String, String, String)>,
+}
+
+/// All that a runner's machine is made from.
+#[derive(Clone, Debug)]
+pub struct PodOrder {
+    /// The runner.
+    pub runner: Runner,
+    /// Its class.
+    pub class: Arc<crate::config::ResolvedClass>,
+    /// Its place.
+    pub place: Arc<crate::config::ResolvedPlace>,
+}
+
+/// Container groups in Azure.
+#[async_trait]
+pub trait Groups: Send + Sync {
+    /// Reads a group; `None` if there is none (404).
+    async fn get(&self, group: &GroupAddress) -> CallResult<Option<Group>>;
+    /// Creates a group.
+    async fn create(&self, group: &GroupAddress, order: &GroupOrder) -> CallResult<()>;
+    /// Asks for a group's deletion. Gone already is no error.
+    async fn delete(&self, group: &GroupAddress) -> CallResult<()>;
+    /// The last lines of a container's log, at most 64 KiB; empty if there is none.
+    async fn logs(&self, group: &GroupAddress, container: &str) -> CallResult<String>;
+    /// All groups of a resource group, without their instance views.
+    async fn list(&self, subscription: &str, resource_group: &str) -> CallResult<Vec<Group>>;
+}
+
+/// Where a container group is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct GroupAddress {
+    /// Azure subscription id.
+    pub subscription: String,
+    /// Resource group.
+    pub resource_group: String,
+    /// Name of the container group.
+    pub name: String,
+}
+
+impl GroupAddress {
+    /// The group's resource id.
+    pub fn id(&self) -> String {
+        format!(
+            "/subscriptions/{}/resourceGroups/{}/providers/Microsoft.ContainerInstance/containerGroups/{}",
+            self.subscription, self.resource_group, self.name
+        )
+    }
+}
+
+/// A container group as Azure shows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Group {
+    /// Resource id.
+    pub id: String,
+    /// Name.
+    pub name: String,
+    /// Tags.
+    pub tags: BTreeMap<String, String>,
+    /// `provisioningState`, as Azure writes it.
+    pub provisioning_state: String,
+    /// `instanceView.state`; empty where it is not shown.
+    pub state: String,
+    /// When the first image pull began, from the containers' events.
+    pub pull_started: Option<Timestamp>,
+    /// When the first container started.
+    pub started: Option<Timestamp>,
+    /// When the last container stopped, if all have.
+    pub stopped: Option<Timestamp>,
+    /// The last event or error, for people.
+    pub message: Option<String>,
+}
+
+/// What a group that Stint creates itself is made from: one container, and the credential as a secret volume.
+#[derive(Clone, Debug)]
+pub struct GroupOrder {
+    /// Region, such as `westeurope`.
+    pub region: String,
+    /// Tags.
+    pub tags: BTreeMap<String, String>,
+    /// Image.
+    pub image: String,
+    /// CPU and memory, as ([cores], [GB]).
+    pub size: (rust_decimal::Decimal, rust_decimal::Decimal),
+    /// Environment of the container. No secrets.
+    pub env: BTreeMap<String, String>,
+    /// Files of the secret volume, mounted at `mount_path`.
+    pub files: BTreeMap<String, SecretString>,
+    /// Where the secret volume is mounted.
+    pub mount_path: String,
+    /// Registry credentials, as (server, username, password).
+    pub registries: Vec<(String, String, SecretString)>,
+}
+
+/// A source of jobs, where runners register.
+#[async_trait]
+pub trait Provider: Send + Sync {
+    /// Registers an ephemeral runner and answers what its agent needs. Never retried by the adapter: a lost answer
+    /// may have left a registration.
+    async fn register(&self, registration: &Registration) -> CallResult<Credential>;
+    /// Deletes a registration, found by id or else by name. The source alone knows whether the runner is busy.
+    async fn deregister(&self, scope: &Scope, name: &str, id: Option<u64>) -> CallResult<Deregistered>;
+    /// How a job stands; `None` if the source does not know it.
+    async fn read_job(&self, job: &JobKey, what: &JobDescription) -> CallResult<Option<JobReading>>;
+}
+
+/// What a runner registers with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registration {
+    /// Where.
+    pub scope: Scope,
+    /// The runner's name.
+    pub name: String,
+    /// Its labels.
+    pub labels: Vec<String>,
+}
+
+/// What an agent needs to take a job.
+#[derive(Clone, Debug)]
+pub struct Credential {
+    /// The source's id of the runner.
+    pub runner_id: u64,
+    /// Files by name, such as `jitconfig`.
+    pub files: BTreeMap<String, SecretString>,
+}
+
+/// What became of a registration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deregistered {
+    /// The source knows the runner no longer.
+    Gone,
+    /// The runner is running a job and stays.
+    Busy,
+}
+
+/// How a job stands, read from its source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobReading {
+    /// What was last to happen.
+    pub action: JobAction,
+    /// The runner that has or had it.
+    pub runner: Option<String>,
+    /// How it ended.
+    pub conclusion: Option<String>,
+}
+
+/// The append-only record of what each runner cost, and the logs that outlive it.
+#[async_trait]
+pub trait Ledger: Send + Sync {
+    /// Commits a row. The same group and machine again is no error and changes nothing; answers whether it was new.
+    async fn commit(&self, row: &LedgerRow) -> CallResult<bool>;
+    /// All rows, oldest first.
+    async fn rows(&self) -> CallResult<Vec<LedgerRow>>;
+    /// Keeps the last logs of a runner; longer ones are cut to their last 64 KiB. A later call replaces.
+    async fn keep_logs(&self, logs: &KeptLogs) -> CallResult<()>;
+    /// The logs kept for a runner (by name) or a job (by key or by the source's id), newest runner first.
+    async fn logs(&self, of: &str) -> CallResult<Vec<KeptLogs>>;
+    /// Deletes logs that were kept before this moment.
+    async fn forget_logs_before(&self, before: Timestamp) -> CallResult<()>;
+}
+
+/// One row of the ledger.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LedgerRow {
+    /// UID of the pod, or of the machine where there is no cluster. With the group's id, the row's key.
+    pub machine_uid: String,
+    /// The runner.
+    pub runner: String,
+    /// The job that it was started for.
+    pub started_for: JobKey,
+    /// The job that it ran, if it ran one.
+    pub job: Option<JobKey>,
+    /// Repository of the job that it ran, else of the one it was started for.
+    pub repository: String,
+    /// Name of that job.
+    pub job_name: String,
+    /// Class and size, as the label that asks for it.
+    pub class: String,
+    /// Place.
+    pub place: String,
+    /// Why it ended: a code of [`runner_core::reason`].
+    pub ended_because: String,
+    /// How its job ended, if it ran one.
+    pub conclusion: Option<String>,
+    /// The money and the times.
+    pub bill: Bill,
+}
+
+/// What is kept of a runner's output.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptLogs {
+    /// The runner.
+    pub runner: String,
+    /// The job that it was started for.
+    pub job: JobKey,
+    /// When they were kept.
+    pub kept_at: Timestamp,
+    /// Where they came from: `arm` or `call-back`.
+    pub origin: String,
+    /// The text.
+    pub text: String,
+}

@@ -1,0 +1,3 @@
+//! Sources of jobs: one folder each.
+
+pub mod github;
