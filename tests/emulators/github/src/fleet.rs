@@ -294,23 +294,21 @@ impl State {
         self.tell_agent(job_id, message);
     }
 
-    /// Takes a job that no agent has fetched from its runner, which is idle again.
-    pub(crate) fn take_back(&mut self, job_id: JobId, now: Timestamp) {
-        let Some(job) = self.jobs.get_mut(&job_id).filter(|job| job.status != JobStatus::InProgress) else {
-            return;
-        };
+    /// Takes a job that no agent has fetched from its runner, which is idle again; the caller offers it what is next.
+    pub(crate) fn take_back(&mut self, job_id: JobId, now: Timestamp) -> Option<RunnerId> {
+        let job = self.jobs.get_mut(&job_id).filter(|job| job.status != JobStatus::InProgress)?;
         job.assigned_at = None;
-        let Some(runner_id) = job.runner.take().map(|runner| runner.id) else { return };
+        let runner_id = job.runner.take().map(|runner| runner.id)?;
         self.held_jobs.remove(&job_id);
-        let Some(runner) = self.runners.get_mut(&runner_id) else { return };
+        let runner = self.runners.get_mut(&runner_id)?;
         runner.job = None;
         runner.idle_since = now;
         let online = runner.online;
-        if let Some(open) = runner.session.as_ref().and_then(|session| self.sessions.get_mut(session)) {
-            open.messages.retain(|(_, message)| message["jobId"] != job_id);
-            if online {
-                self.idle.insert(runner_id);
-            }
+        let open = runner.session.as_ref().and_then(|session| self.sessions.get_mut(session))?;
+        open.messages.retain(|(_, message)| message["jobId"] != job_id);
+        if online {
+            self.idle.insert(runner_id);
         }
+        online.then_some(runner_id)
     }
 }

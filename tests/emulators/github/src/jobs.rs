@@ -158,8 +158,11 @@ impl State {
                 self.tell_agent(id, json!({"type": "cancel", "jobId": id}));
             }
             JobStatus::Queued | JobStatus::Waiting => {
-                self.take_back(id, now);
+                let freed = self.take_back(id, now);
                 self.complete(id, Conclusion::Cancelled, now);
+                if let Some(runner) = freed {
+                    self.offer_runner(runner, now);
+                }
             }
         }
         Ok(())
