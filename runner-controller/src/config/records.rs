@@ -350,6 +350,9 @@ pub struct AdmissionSpec {
     /// Who acts.
     #[serde(default)]
     pub holder: String,
+    /// The ledger that holds this installation's rows: a replica with another one must not act.
+    #[serde(default)]
+    pub ledger: String,
     /// Reserved runner names.
     #[serde(default)]
     pub reserved: Vec<String>,
