@@ -1,5 +1,5 @@
 // Drives the Azure emulator with Microsoft's own management client: what its deserialisers, pager and pollers accept is
-// what Azure would send. Started by `tests/emulators/azure/tests/vendor.rs`, which serves the emulator over TLS, for the
+// what Azure would send. Started by `tests/emulators/azure/tests/azure/vendor.rs`, which serves the emulator over TLS, for the
 // client sends no token otherwise.
 
 import assert from "node:assert/strict";

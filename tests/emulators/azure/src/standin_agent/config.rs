@@ -98,7 +98,6 @@ impl Config {
         }
         #[derive(Deserialize)]
         struct Runner {
-            #[serde(alias = "ServerUrl", alias = "serverUrlV2")]
             #[serde(rename = "serverUrl")]
             server_url: String,
         }

@@ -11,11 +11,11 @@ use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use emulator_common::{ServeOptions, ServerHandle, serve};
+use emulator_common::{ServeOptions, ServerHandle, Tls, serve};
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 
-use crate::support::{AGENT, DEADLINE};
+use crate::support::{AGENT, DEADLINE, certificate};
 
 /// What the agent did, and what it gets.
 #[derive(Debug, Default)]
@@ -75,6 +75,7 @@ struct Scene {
     server: Shared,
     handle: ServerHandle,
     root: std::path::PathBuf,
+    ca_file: &'static str,
 }
 
 impl Drop for Scene {
@@ -85,9 +86,13 @@ impl Drop for Scene {
 
 impl Scene {
     async fn new(name: &str, server: Server) -> Self {
+        Self::with_tls(name, server, None).await
+    }
+
+    async fn with_tls(name: &str, server: Server, tls: Option<Tls>) -> Self {
         let server = Arc::new(Mutex::new(server));
         let router = Router::new().fallback(answer).with_state(server.clone());
-        let handle = serve(router, ServeOptions::default()).await.unwrap();
+        let handle = serve(router, ServeOptions { tls, ..ServeOptions::default() }).await.unwrap();
         let root = std::env::temp_dir().join(format!("agent-{name}-{}", std::process::id()));
         std::fs::create_dir_all(root.join("run/stint")).unwrap();
         let json = |value: Value| STANDARD.encode(value.to_string());
@@ -97,7 +102,7 @@ impl Scene {
         }));
         std::fs::write(root.join("run/stint/jitconfig"), jit).unwrap();
         std::fs::write(root.join("run/stint/callback-token"), "callback-token\n").unwrap();
-        Self { server, handle, root }
+        Self { server, handle, root, ca_file: "" }
     }
 
     fn agent(&self) -> Child {
@@ -105,6 +110,8 @@ impl Scene {
             ("STINT_RUNNER", "r-1".to_owned()),
             ("STINT_CALLBACK_URL", self.handle.url.clone()),
             ("EMULATED_ROOT", self.root.to_str().unwrap().to_owned()),
+            // Absent when empty.
+            ("STINT_CALLBACK_CA_FILE", self.ca_file.to_owned()),
         ]);
         let mut command = Command::new(AGENT);
         command.env_clear().envs(environment).stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
@@ -214,4 +221,15 @@ async fn the_end_of_its_input_ends_it() {
     }
     drop(child.stdin.take());
     tokio::time::timeout(DEADLINE, child.wait()).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_private_ca_is_trusted_when_named() {
+    let (tls, ca) = certificate();
+    let server = Server { messages: vec![job(Some(0), "success")], ..Server::default() };
+    let mut scene = Scene::with_tls("tls", server, Some(tls)).await;
+    std::fs::write(scene.root.join("run/stint/ca.pem"), ca).unwrap();
+    scene.ca_file = "/run/stint/ca.pem";
+    let (_, output) = scene.run().await;
+    assert_eq!(scene.events(), ["booted", "job-started", "job-completed", "exiting"], "{output}");
 }

@@ -17,6 +17,10 @@ mod processes;
 #[cfg(test)]
 mod quotas;
 #[cfg(test)]
+mod runner;
+#[cfg(test)]
 mod states;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod vendor;

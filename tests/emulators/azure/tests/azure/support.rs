@@ -4,6 +4,8 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use emulator_azure::{Azure, AzureHandle, ImageRule, Options};
+use emulator_common::Tls;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -122,4 +124,16 @@ pub(crate) async fn gone(pid: u32) {
         assert!(tokio::time::Instant::now() < end, "process {pid} is still there");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// A certificate for 127.0.0.1, and the CA to trust.
+pub(crate) fn certificate() -> (Tls, String) {
+    let mut ca = CertificateParams::new([]).unwrap();
+    // Apart from the leaf's name, else the leaf looks self-signed.
+    ca.distinguished_name.push(DnType::CommonName, "Azure emulator CA");
+    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let ca = CertifiedIssuer::self_signed(ca, KeyPair::generate().unwrap()).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let leaf = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap().signed_by(&key, &ca).unwrap();
+    (Tls { cert_pem: leaf.pem(), key_pem: key.serialize_pem() }, ca.pem())
 }

@@ -1,27 +1,13 @@
 //! Microsoft's own client (`@azure/arm-containerinstance`) against the emulator, over TLS.
 
-#![cfg(test)]
-
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
 use emulator_azure::{Azure, Bearer, ImageRule, Options};
-use emulator_common::Tls;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use tokio::process::Command;
 
-/// A certificate for 127.0.0.1, and the CA to trust.
-fn certificate() -> (Tls, String) {
-    let mut ca = CertificateParams::new([]).unwrap();
-    // Apart from the leaf's name, else the leaf looks self-signed.
-    ca.distinguished_name.push(DnType::CommonName, "Azure emulator CA");
-    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let ca = CertifiedIssuer::self_signed(ca, KeyPair::generate().unwrap()).unwrap();
-    let key = KeyPair::generate().unwrap();
-    let leaf = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap().signed_by(&key, &ca).unwrap();
-    (Tls { cert_pem: leaf.pem(), key_pem: key.serialize_pem() }, ca.pem())
-}
+use crate::support::{AGENT, certificate};
 
 #[tokio::test]
 async fn microsofts_client_finds_everything_that_it_expects() {
@@ -42,7 +28,7 @@ async fn microsofts_client_finds_everything_that_it_expects() {
             ImageRule::runs("ok:*", ["echo", "hello"]),
             ImageRule::runs("sleeps:*", ["sleep", "600"]),
         ],
-        ..Options::new([env!("CARGO_BIN_EXE_standin-agent")])
+        ..Options::new([AGENT])
     })
     .await
     .unwrap();
