@@ -88,9 +88,10 @@ async fn serve(cluster: &mut Running, ending: &mut Ending) -> Result<()> {
             restarted = cluster.after_unexpected_exit() => restarted?,
             line = ending.lines.recv() => {
                 let Some(line) = line else { return Ok(()) };
-                let reply = match carry_out(cluster, &line).await {
-                    Ok(()) => Reply::Done(cluster.pids()),
-                    Err(error) => Reply::Failed(format!("{error:#}")),
+                let reply = match ending.unless_ended(carry_out(cluster, &line)).await {
+                    Some(Ok(())) => Reply::Done(cluster.pids()),
+                    Some(Err(error)) => Reply::Failed(format!("{error:#}")),
+                    None => return Ok(()),
                 };
                 say(&reply);
             }
@@ -156,13 +157,13 @@ impl Ending {
         })
     }
 
-    /// The result of `start`, unless the supervisor shall end before that.
-    async fn unless_ended(&mut self, start: impl Future<Output = Result<()>>) -> Option<Result<()>> {
+    /// The result of `work`, unless the supervisor shall end before that. Commands wait for the answer to the one before.
+    async fn unless_ended(&mut self, work: impl Future<Output = Result<()>>) -> Option<Result<()>> {
         tokio::select! {
-            result = start => Some(result),
+            result = work => Some(result),
             () = wait_for(&mut self.interrupt, &mut self.terminate) => None,
             line = self.lines.recv() => {
-                line.map(|line| Err(anyhow!("a command came before the cluster was up: {line}")))
+                line.map(|line| Err(anyhow!("a command came too early: {line}")))
             }
         }
     }
