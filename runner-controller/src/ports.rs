@@ -61,8 +61,10 @@ pub type CallResult<T> = Result<T, CallError>;
 /// writes laid over them.
 #[async_trait]
 pub trait Records: Send + Sync {
-    /// All records and documents as last seen, or `None` while not every list has been read once.
+    /// All records as last seen, or `None` while not every list has been read once.
     fn observe(&self) -> Option<Observed>;
+    /// All documents as last seen, or `None` while not every list has been read once.
+    fn documents(&self) -> Option<Arc<Documents>>;
     /// One runner, as last seen.
     fn runner(&self, name: &str) -> Option<Runner>;
     /// Whether a job is stored, as last seen.
@@ -143,8 +145,6 @@ pub struct Observed {
     pub runners: Vec<Runner>,
     /// Reserved names.
     pub reserved: std::collections::BTreeSet<String>,
-    /// Configuration.
-    pub documents: Arc<Documents>,
 }
 
 /// Pods, and the virtual nodes that run them.

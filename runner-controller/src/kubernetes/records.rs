@@ -162,20 +162,22 @@ impl Cluster {
 #[async_trait]
 impl Records for KubernetesRecords {
     fn observe(&self) -> Option<Observed> {
-        fn by_name<V: Clone>(cache: &Cache<V>) -> Option<BTreeMap<String, V>> {
-            cache.all().map(|all| all.into_iter().collect())
-        }
-        let documents = Documents {
-            sources: by_name(&self.sources)?,
-            classes: by_name(&self.classes)?,
-            places: by_name(&self.places)?,
-        };
         Some(Observed {
             jobs: self.jobs.all()?.into_iter().map(|(_, job)| job).collect(),
             runners: self.runners.all()?.into_iter().map(|(_, seen)| seen.runner).collect(),
             reserved: self.admission().map(|admission| admission.spec.reserved.into_iter().collect()).unwrap_or_default(),
-            documents: Arc::new(documents),
         })
+    }
+
+    fn documents(&self) -> Option<Arc<Documents>> {
+        fn by_name<V: Clone>(cache: &Cache<V>) -> Option<BTreeMap<String, V>> {
+            cache.all().map(|all| all.into_iter().collect())
+        }
+        Some(Arc::new(Documents {
+            sources: by_name(&self.sources)?,
+            classes: by_name(&self.classes)?,
+            places: by_name(&self.places)?,
+        }))
     }
 
     fn runner(&self, name: &str) -> Option<CoreRunner> {
@@ -229,7 +231,7 @@ impl Records for KubernetesRecords {
         let (id, fact) = convert::fact_record(&told.fact);
         let known = self.jobs.get(&name);
         let told_before = known.as_ref().is_some_and(|job| job.facts.iter().any(|known| known.id == id));
-        if told_before && !id.starts_with(READ_PREFIX) {
+        if told_before {
             return Ok(Stored::Known);
         }
         if known.is_none()
@@ -238,7 +240,20 @@ impl Records for KubernetesRecords {
             self.jobs.apply(&name, version_of(&stored), convert::job(&stored));
             return Ok(Stored::NewJob);
         }
-        let patch = Patch::Merge(json!({"spec": {"facts": {id: fact}}}));
+        let mut facts = serde_json::Map::new();
+        // Of readings that say the same, the first and the last are enough.
+        let mut alike: Vec<_> = known
+            .iter()
+            .flat_map(|job| &job.facts)
+            .filter(|known| known.id.starts_with(READ_PREFIX) && id.starts_with(READ_PREFIX))
+            .filter(|known| known.action == told.fact.action)
+            .collect();
+        alike.sort_by_key(|known| known.heard_at);
+        facts.extend(alike.into_iter().skip(1).map(|known| (known.id.clone(), serde_json::Value::Null)));
+        let value = serde_json::to_value(&fact)
+            .map_err(|error| CallError::new(CallErrorKind::Refused, format!("fact {id}: {error}")))?;
+        facts.insert(id, value);
+        let patch = Patch::Merge(json!({"spec": {"facts": facts}}));
         let stored = self
             .cluster
             .api::<RunnerJob>()
