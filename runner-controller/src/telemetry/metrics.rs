@@ -223,11 +223,19 @@ impl Metrics {
         };
         // The registry appends the unit of time itself only where it is told one, and `_total` to every counter.
         let registry = &mut metrics.registry;
-        registry.register("deliveries", "Webhook deliveries, by what became of them", metrics.deliveries.clone());
+        registry.register(
+            "deliveries",
+            "Webhook deliveries, by what became of them",
+            metrics.deliveries.clone(),
+        );
         registry.register("jobs", "Jobs on record, by where they stand", metrics.jobs.clone());
         registry.register("runners", "Runners whose machine is not confirmed gone", metrics.runners.clone());
         registry.register("plan_seconds", "Time to plan one pass", metrics.plan.clone());
-        registry.register("actions", "Planned actions, by how their execution ended", metrics.actions.clone());
+        registry.register(
+            "actions",
+            "Planned actions, by how their execution ended",
+            metrics.actions.clone(),
+        );
         registry.register("call_seconds", "Time of calls to the outside", metrics.calls.clone());
         let help = "From a container's end until its group was confirmed gone";
         registry.register("teardown_seconds", help, metrics.teardown.clone());
@@ -365,6 +373,8 @@ mod tests {
                 scope.spawn(|| (0..1000).for_each(|_| metrics.action("launch", "done")));
             }
         });
-        assert!(metrics.render().unwrap().contains(r#"stint_actions_total{action="launch",outcome="done"} 4000"#));
+        assert!(
+            metrics.render().unwrap().contains(r#"stint_actions_total{action="launch",outcome="done"} 4000"#)
+        );
     }
 }

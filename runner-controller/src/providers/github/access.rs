@@ -33,7 +33,8 @@ pub(super) struct Installations {
 
 impl Access {
     pub(super) fn new(transport: Transport, auth: &GitHubAuth) -> Result<Self, GitHubSettingsError> {
-        let client = |auth| match OctocrabBuilder::new_empty().with_service(transport).with_auth(auth).build() {
+        let client = |auth| match OctocrabBuilder::new_empty().with_service(transport).with_auth(auth).build()
+        {
             Ok(client) => client,
             Err(never) => match never {},
         };
@@ -46,8 +47,10 @@ impl Access {
             }
             GitHubAuth::App { app_id, private_key } => {
                 // Not the parser's own words: they might repeat part of the key.
-                let key = EncodingKey::from_rsa_pem(private_key.expose_secret().as_bytes())
-                    .map_err(|_| GitHubSettingsError::new("privateKey", "it is not an RSA private key in PEM"))?;
+                let key =
+                    EncodingKey::from_rsa_pem(private_key.expose_secret().as_bytes()).map_err(|_| {
+                        GitHubSettingsError::new("privateKey", "it is not an RSA private key in PEM")
+                    })?;
                 let app = client(AuthState::App(AppAuth { app_id: AppId(*app_id), key }));
                 Ok(Self::App { app, installations: Mutex::default() })
             }
@@ -90,9 +93,8 @@ impl Access {
         if let Some(client) = installations.clients.get(&id) {
             return Ok(client.clone());
         }
-        let client = app
-            .installation(InstallationId(id))
-            .map_err(|error| failure("use installation", &error))?;
+        let client =
+            app.installation(InstallationId(id)).map_err(|error| failure("use installation", &error))?;
         installations.clients.insert(id, client.clone());
         Ok(client)
     }
@@ -124,7 +126,9 @@ async fn find_installation(app: &Octocrab, scope: &Scope) -> CallResult<u64> {
             let (Scope::Owner(name) | Scope::Repository(name)) = scope;
             Err(CallError::new(
                 CallErrorKind::Refused,
-                format!("find installation: the App is not installed on {name}: install it, and grant it the repository"),
+                format!(
+                    "find installation: the App is not installed on {name}: install it, and grant it the repository"
+                ),
             ))
         }
         _ => Err(answer.error("the App's id and private key must be those of the App that is installed")),

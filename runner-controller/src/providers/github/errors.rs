@@ -127,9 +127,10 @@ fn refusal(what: &str, status: StatusCode, headers: &HeaderMap, words: &str, rem
         StatusCode::CONFLICT => CallError::new(CallErrorKind::Conflict, said),
         StatusCode::REQUEST_TIMEOUT => CallError::new(CallErrorKind::Unavailable, said),
         status if status.is_server_error() => CallError::new(CallErrorKind::Unavailable, said),
-        status if status.is_redirection() => {
-            CallError::new(CallErrorKind::Refused, format!("{said}; it has moved: name it as it is called now"))
-        }
+        status if status.is_redirection() => CallError::new(
+            CallErrorKind::Refused,
+            format!("{said}; it has moved: name it as it is called now"),
+        ),
         _ => CallError::new(CallErrorKind::Refused, said),
     }
 }
@@ -153,7 +154,8 @@ fn pause(status: StatusCode, headers: &HeaderMap, words: &str) -> Option<Duratio
     asked
         .or_else(|| used_up.then(|| reset(headers).map_or(PAUSE, until)))
         .or_else(|| {
-            let limited = status == StatusCode::TOO_MANY_REQUESTS || words.to_ascii_lowercase().contains("rate limit");
+            let limited =
+                status == StatusCode::TOO_MANY_REQUESTS || words.to_ascii_lowercase().contains("rate limit");
             limited.then_some(PAUSE)
         })
         .map(|pause| pause.clamp(Duration::from_secs(1), LONGEST_PAUSE))

@@ -221,8 +221,9 @@ impl Provider for GitHubProvider {
             labels: &registration.labels,
             work_folder: WORK_FOLDER,
         };
-        let body = serde_json::to_vec(&body)
-            .map_err(|error| CallError::new(CallErrorKind::Refused, format!("generate JIT config: {error}")))?;
+        let body = serde_json::to_vec(&body).map_err(|error| {
+            CallError::new(CallErrorKind::Refused, format!("generate JIT config: {error}"))
+        })?;
         let call = Call::new("generate JIT config", Method::POST, path, Some(body));
         let answer = self.send(scope, call).await?;
         if !answer.status.is_success() {
@@ -285,7 +286,8 @@ impl Provider for GitHubProvider {
             return Ok(Some(JobReading { action: JobAction::Completed, runner: None, conclusion: None }));
         }
         if attempt < job.attempt {
-            let problem = format!("GitHub shows attempt {attempt} of the job, not yet attempt {}", job.attempt);
+            let problem =
+                format!("GitHub shows attempt {attempt} of the job, not yet attempt {}", job.attempt);
             return Err(answer.unreadable(&problem));
         }
         let action = match read.status.as_str() {

@@ -41,7 +41,10 @@ impl RateLimits {
 
 fn read(headers: &HeaderMap) -> Option<RateLimit> {
     let resource = text(headers, "x-ratelimit-resource").unwrap_or("core");
-    if resource.is_empty() || resource.len() > 64 || !resource.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') {
+    if resource.is_empty()
+        || resource.len() > 64
+        || !resource.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
+    {
         return None;
     }
     Some(RateLimit {

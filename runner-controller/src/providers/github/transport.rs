@@ -47,6 +47,7 @@ pub(super) struct Transport {
     prefix: String,
     user_agent: HeaderValue,
     rate_limits: Arc<RateLimits>,
+    call_timeout: Duration,
 }
 
 impl Transport {
@@ -64,7 +65,8 @@ impl Transport {
             .enable_http1()
             .wrap_connector(Dial::new(settings.proxy.as_deref())?);
         let client = Client::builder(TokioExecutor::new()).build(Timed(connector));
-        Ok(Self { client, scheme, authority, prefix, user_agent, rate_limits })
+        let call_timeout = CALL_TIMEOUT;
+        Ok(Self { client, scheme, authority, prefix, user_agent, rate_limits, call_timeout })
     }
 
     fn complete(&self, request: &mut Request<OctoBody>) -> Result<(), http::Error> {
@@ -102,9 +104,9 @@ impl Service<Request<OctoBody>> for Transport {
                 let body = Limited::new(body, MAX_ANSWER).collect().await?.to_bytes();
                 Ok::<_, BoxError>(Response::from_parts(parts, Full::new(body)))
             };
-            match tokio::time::timeout(CALL_TIMEOUT, answer).await {
+            match tokio::time::timeout(this.call_timeout, answer).await {
                 Ok(answer) => answer,
-                Err(_) => Err(format!("no answer within {} s", CALL_TIMEOUT.as_secs()).into()),
+                Err(_) => Err(format!("no answer within {:?}", this.call_timeout).into()),
             }
         })
     }
@@ -122,7 +124,8 @@ fn api_url(url: &str) -> Result<(Scheme, Authority, String), GitHubSettingsError
     if authority.as_str().contains('@') {
         return Err(wrong("it must not contain a user or password"));
     }
-    let prefix = parts.path_and_query.as_ref().map_or("", PathAndQuery::path).trim_end_matches('/').to_owned();
+    let prefix =
+        parts.path_and_query.as_ref().map_or("", PathAndQuery::path).trim_end_matches('/').to_owned();
     Ok((scheme, authority, prefix))
 }
 
@@ -224,13 +227,15 @@ fn proxy_url(url: &str) -> Result<(Uri, Option<HeaderValue>), GitHubSettingsErro
         .path_and_query("/")
         .build()
         .map_err(|_| wrong())?;
-    let login = uri.authority().and_then(|authority| authority.as_str().rsplit_once('@')).map(|(login, _)| login);
+    let login =
+        uri.authority().and_then(|authority| authority.as_str().rsplit_once('@')).map(|(login, _)| login);
     let Some(login) = login else { return Ok((address, None)) };
     let (user, password) = login.split_once(':').unwrap_or((login, ""));
     let mut plain = decoded(user);
     plain.push(b':');
     plain.extend(decoded(password));
-    let mut value = HeaderValue::from_str(&format!("Basic {}", STANDARD.encode(plain))).map_err(|_| wrong())?;
+    let mut value =
+        HeaderValue::from_str(&format!("Basic {}", STANDARD.encode(plain))).map_err(|_| wrong())?;
     value.set_sensitive(true);
     Ok((address, Some(value)))
 }
@@ -278,8 +283,11 @@ where
         Box::pin(async move {
             match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
                 Ok(connected) => connected.map_err(Into::into),
-                Err(_) => Err(format!("no connection within {} s", CONNECT_TIMEOUT.as_secs()).into()),
+                Err(_) => Err(format!("no connection within {CONNECT_TIMEOUT:?}").into()),
             }
         })
     }
 }
+
+#[cfg(test)]
+mod tests;
