@@ -1,1 +1,11 @@
-//! To be written.
+//! What Stint tells of itself: log lines, metrics, and the masking of secrets in text that others wrote.
+//!
+//! Nothing here decides anything or reaches the outside. Labels of metrics come from enums or from names that admins
+//! gave, never from a job.
+
+mod logging;
+mod metrics;
+pub mod redact;
+
+pub use self::logging::{LogFormat, LoggingError, init_logging};
+pub use self::metrics::{DeliveryOutcome, Metrics, Peer, RunnerState};

@@ -1,1 +1,346 @@
-//! To be written.
+//! GitHub as a provider: registers and deletes runners, and reads jobs.
+//!
+//! octocrab signs and carries the calls; what is read is read with the small structs of `wire`, since GitHub, its
+//! Enterprise Server and Gitea differ in the fields that nobody needs here. This module decides nothing, keeps no
+//! record of runners, and sends each call once: a lost answer to a registration may have left one behind, and only
+//! the caller knows what to do then.
+
+mod access;
+mod errors;
+mod rate_limits;
+mod transport;
+mod wire;
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use http::{Method, StatusCode};
+use jiff::{SignedDuration, Timestamp};
+use runner_core::job::{JobAction, JobDescription, JobKey};
+use runner_core::setup::Scope;
+use secrecy::{ExposeSecret, SecretString};
+
+use self::access::Access;
+use self::errors::{Answer, Call};
+pub use self::rate_limits::RateLimit;
+use self::rate_limits::RateLimits;
+use self::transport::Transport;
+use crate::ports::{
+    CallError, CallErrorKind, CallResult, Credential, Deregistered, JobReading, Provider, Registration,
+};
+
+/// The name of the file that holds a runner's JIT configuration.
+pub const JIT_CONFIG_FILE: &str = "jitconfig";
+/// Where a runner works, below its own folder; GitHub's default.
+const WORK_FOLDER: &str = "_work";
+/// The group of every runner that registers at a repository.
+const DEFAULT_GROUP: u64 = 1;
+/// Runners on one page of a listing, the most that GitHub gives.
+const PAGE: usize = 100;
+/// Pages that are read when a server does not filter by name: as many runners as a group holds.
+const MAX_PAGES: usize = 100;
+/// For how long an answer from a scope's runner endpoints shows that these may be read and written.
+const PROOF_LASTS: SignedDuration = SignedDuration::from_mins(10);
+
+/// How to reach GitHub, and as whom.
+#[derive(Clone)]
+pub struct GitHubSettings {
+    /// Where its REST API is: `https://api.github.com`, or `https://HOST/api/v3` for an Enterprise Server.
+    pub api_url: String,
+    /// As whom.
+    pub auth: GitHubAuth,
+    /// The runner group in which runners of an organization register.
+    pub runner_group_id: u64,
+    /// A proxy to go through, as `http://[user:password@]host:port`.
+    pub proxy: Option<String>,
+    /// Certificates (PEM) to trust besides the system's.
+    pub ca_bundle: Option<String>,
+    /// What to call ourselves; GitHub refuses calls without it.
+    pub user_agent: String,
+}
+
+impl GitHubSettings {
+    /// Settings for github.com, with defaults for all but the account.
+    pub fn new(auth: GitHubAuth) -> Self {
+        Self {
+            api_url: "https://api.github.com".to_owned(),
+            auth,
+            runner_group_id: DEFAULT_GROUP,
+            proxy: None,
+            ca_bundle: None,
+            user_agent: concat!("stint/", env!("CARGO_PKG_VERSION")).to_owned(),
+        }
+    }
+}
+
+impl fmt::Debug for GitHubSettings {
+    /// Leaves the proxy's address out, which may carry a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GitHubSettings")
+            .field("api_url", &self.api_url)
+            .field("auth", &self.auth)
+            .field("runner_group_id", &self.runner_group_id)
+            .field("proxy", &self.proxy.is_some())
+            .field("ca_bundle", &self.ca_bundle.is_some())
+            .field("user_agent", &self.user_agent)
+            .finish()
+    }
+}
+
+/// As whom Stint speaks to GitHub.
+#[derive(Clone, Debug)]
+pub enum GitHubAuth {
+    /// A GitHub App, which must be installed on the owners that it serves.
+    App {
+        /// Its id.
+        app_id: u64,
+        /// Its RSA private key, in PEM.
+        private_key: SecretString,
+    },
+    /// A personal access token.
+    Token(SecretString),
+}
+
+/// A setting that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {problem}")]
+pub struct GitHubSettingsError {
+    /// The setting, as the `RunnerSource` document spells it.
+    pub field: &'static str,
+    /// What is wrong with it, in one line. Never its value.
+    pub problem: String,
+}
+
+impl GitHubSettingsError {
+    fn new(field: &'static str, problem: impl fmt::Display) -> Self {
+        Self { field, problem: problem.to_string() }
+    }
+}
+
+/// GitHub, for one source.
+pub struct GitHubProvider {
+    access: Access,
+    runner_group_id: u64,
+    rate_limits: Arc<RateLimits>,
+    /// When each scope's runner endpoints last answered a call, hence were allowed.
+    proven: Mutex<HashMap<Scope, Timestamp>>,
+}
+
+impl GitHubProvider {
+    /// Prepares the connection; nothing is sent yet. Must be called inside a Tokio runtime.
+    ///
+    /// # Errors
+    /// Names the setting that cannot be used.
+    pub fn new(settings: GitHubSettings) -> Result<Self, GitHubSettingsError> {
+        let rate_limits = Arc::new(RateLimits::default());
+        let transport = Transport::new(&settings, Arc::clone(&rate_limits))?;
+        let access = Access::new(transport, &settings.auth)?;
+        Ok(Self {
+            access,
+            runner_group_id: settings.runner_group_id,
+            rate_limits,
+            proven: Mutex::new(HashMap::new()),
+        })
+    }
+
+    /// What GitHub last said is left of each of its rate limits.
+    pub fn rate_limits(&self) -> Vec<RateLimit> {
+        self.rate_limits.all()
+    }
+
+    async fn send(&self, scope: &Scope, call: Call) -> CallResult<Answer> {
+        self.access.send(scope, call).await
+    }
+
+    fn prove(&self, scope: &Scope) {
+        let mut proven = self.proven.lock().unwrap_or_else(PoisonError::into_inner);
+        proven.insert(scope.clone(), crate::clock::now());
+    }
+
+    fn is_proven(&self, scope: &Scope) -> bool {
+        let proven = self.proven.lock().unwrap_or_else(PoisonError::into_inner);
+        proven.get(scope).is_some_and(|at| crate::clock::now().duration_since(*at) < PROOF_LASTS)
+    }
+
+    /// The id of the runner of this name, or `None` if GitHub lists none.
+    async fn find_runner(&self, scope: &Scope, name: &str) -> CallResult<Option<u64>> {
+        let runners = runners_path(scope)?;
+        for page in 1..=MAX_PAGES {
+            let path = format!("{runners}?name={}&per_page={PAGE}&page={page}", encode(name));
+            let answer = self.send(scope, Call::get("list runners", path)).await?;
+            let list: wire::Runners = match answer.status {
+                StatusCode::OK => answer.read()?,
+                _ => return Err(answer.error(runners_remedy(scope))),
+            };
+            self.prove(scope);
+            if let Some(found) = list.runners.iter().find(|runner| runner.name.eq_ignore_ascii_case(name)) {
+                return Ok(Some(found.id));
+            }
+            if list.runners.len() < PAGE {
+                return Ok(None);
+            }
+        }
+        Err(CallError::new(
+            CallErrorKind::Refused,
+            format!("list runners: more than {} runners, none of them {name}", PAGE * MAX_PAGES),
+        ))
+    }
+
+    /// Deletes a registration by id; `None` if GitHub says that there is no such thing, or that it may not be seen.
+    async fn delete_runner(&self, scope: &Scope, id: u64) -> CallResult<Option<Deregistered>> {
+        let path = format!("{}/{id}", runners_path(scope)?);
+        let answer = self.send(scope, Call::new("delete runner", Method::DELETE, path, None)).await?;
+        match answer.status {
+            status if status.is_success() => {
+                self.prove(scope);
+                Ok(Some(Deregistered::Gone))
+            }
+            StatusCode::NOT_FOUND => Ok(None),
+            StatusCode::UNPROCESSABLE_ENTITY if answer.says_busy() => {
+                self.prove(scope);
+                Ok(Some(Deregistered::Busy))
+            }
+            _ => Err(answer.error(runners_remedy(scope))),
+        }
+    }
+}
+
+#[async_trait]
+impl Provider for GitHubProvider {
+    async fn register(&self, registration: &Registration) -> CallResult<Credential> {
+        let scope = &registration.scope;
+        let path = format!("{}/generate-jitconfig", runners_path(scope)?);
+        let body = wire::GenerateJitConfig {
+            name: &registration.name,
+            runner_group_id: match scope {
+                Scope::Owner(_) => self.runner_group_id,
+                Scope::Repository(_) => DEFAULT_GROUP,
+            },
+            labels: &registration.labels,
+            work_folder: WORK_FOLDER,
+        };
+        let body = serde_json::to_vec(&body).map_err(|error| {
+            CallError::new(CallErrorKind::Refused, format!("generate JIT config: {error}"))
+        })?;
+        let call = Call::new("generate JIT config", Method::POST, path, Some(body));
+        let answer = self.send(scope, call).await?;
+        if !answer.status.is_success() {
+            return Err(answer.error(runners_remedy(scope)));
+        }
+        self.prove(scope);
+        let made: wire::JitConfig = answer.read()?;
+        if made.runner.id == 0 || made.encoded_jit_config.expose_secret().is_empty() {
+            return Err(answer.unreadable("runner.id or encoded_jit_config is missing"));
+        }
+        Ok(Credential {
+            runner_id: made.runner.id,
+            files: BTreeMap::from([(JIT_CONFIG_FILE.to_owned(), made.encoded_jit_config)]),
+        })
+    }
+
+    async fn deregister(&self, scope: &Scope, name: &str, id: Option<u64>) -> CallResult<Deregistered> {
+        let id = match id {
+            Some(id) => id,
+            None => match self.find_runner(scope, name).await? {
+                Some(id) => id,
+                None => return Ok(Deregistered::Gone),
+            },
+        };
+        if let Some(done) = self.delete_runner(scope, id).await? {
+            return Ok(done);
+        }
+        // GitHub also answers 404 where it does not let us look, and taking that for "gone" would end a busy machine.
+        if self.is_proven(scope) {
+            return Ok(Deregistered::Gone);
+        }
+        match self.find_runner(scope, name).await? {
+            Some(found) if found == id => Err(CallError::new(
+                CallErrorKind::Unavailable,
+                format!("delete runner: GitHub lists runner {name} and answers 404 to its deletion"),
+            )),
+            Some(_) | None => Ok(Deregistered::Gone),
+        }
+    }
+
+    async fn read_job(&self, job: &JobKey, what: &JobDescription) -> CallResult<Option<JobReading>> {
+        let scope = Scope::Repository(what.repository.clone());
+        let id: u64 = job.id.parse().map_err(|_| {
+            CallError::new(CallErrorKind::Refused, "read job: its id is not a number, as GitHub's are")
+        })?;
+        let path = format!("{}/actions/jobs/{id}", repository_path(&what.repository)?);
+        let answer = self.send(&scope, Call::get("read job", path)).await?;
+        match answer.status {
+            StatusCode::OK => {}
+            StatusCode::NOT_FOUND => {
+                // The repository may have left the App's reach; only where it has not is the job unknown.
+                self.access.confirm(&scope).await?;
+                return Ok(None);
+            }
+            _ => return Err(answer.error("needs the repository permission Actions: read")),
+        }
+        let read: wire::Job = answer.read()?;
+        let attempt = read.run_attempt.unwrap_or(job.attempt);
+        if attempt > job.attempt {
+            return Ok(Some(JobReading { action: JobAction::Completed, runner: None, conclusion: None }));
+        }
+        if attempt < job.attempt {
+            let problem =
+                format!("GitHub shows attempt {attempt} of the job, not yet attempt {}", job.attempt);
+            return Err(answer.unreadable(&problem));
+        }
+        let action = match read.status.as_str() {
+            "queued" => JobAction::Queued,
+            "requested" | "waiting" | "pending" => JobAction::Waiting,
+            "in_progress" => JobAction::InProgress,
+            "completed" => JobAction::Completed,
+            _ => return Err(answer.unreadable("its status is none that Stint knows")),
+        };
+        let runner = read.runner_name.filter(|name| !name.is_empty() && read.runner_id != Some(0));
+        Ok(Some(JobReading { action, runner, conclusion: read.conclusion }))
+    }
+}
+
+fn runners_path(scope: &Scope) -> CallResult<String> {
+    let base = match scope {
+        Scope::Owner(owner) => format!("/orgs/{}", checked(owner)?),
+        Scope::Repository(repository) => repository_path(repository)?,
+    };
+    Ok(format!("{base}/actions/runners"))
+}
+
+fn repository_path(repository: &str) -> CallResult<String> {
+    let (owner, name) = repository.split_once('/').unwrap_or((repository, ""));
+    Ok(format!("/repos/{}/{}", checked(owner)?, checked(name)?))
+}
+
+/// An account's or repository's name as part of a path. It comes from a webhook, so it must not lead elsewhere.
+fn checked(name: &str) -> CallResult<&str> {
+    let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'));
+    if !plain || name.is_empty() || name == "." || name == ".." {
+        return Err(CallError::new(
+            CallErrorKind::Refused,
+            "the repository is not OWNER/NAME in the characters that GitHub allows",
+        ));
+    }
+    Ok(name)
+}
+
+/// A runner's name as a query value.
+fn encode(name: &str) -> String {
+    name.bytes()
+        .map(|byte| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => char::from(byte).to_string(),
+            _ => format!("%{byte:02X}"),
+        })
+        .collect()
+}
+
+/// What to grant where GitHub refuses to let us handle runners.
+fn runners_remedy(scope: &Scope) -> &'static str {
+    match scope {
+        Scope::Owner(_) => "needs the organization permission Self-hosted runners: write",
+        Scope::Repository(_) => "needs the repository permission Administration: write",
+    }
+}

@@ -1,0 +1,152 @@
+//! As whom a call is made: a token, or a GitHub App's installation, found per scope and remembered.
+//!
+//! octocrab keeps each installation's token and gets another shortly before it expires. It repeats a call once, with
+//! a new token, where GitHub answered 401: such a call was refused before it did anything.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use bytes::Bytes;
+use http::{Method, Request, StatusCode};
+use http_body_util::BodyExt as _;
+use octocrab::auth::{AppAuth, EncodingKey};
+use octocrab::models::{AppId, InstallationId};
+use octocrab::{AuthState, Octocrab, OctocrabBuilder};
+use runner_core::setup::Scope;
+use secrecy::ExposeSecret as _;
+
+use super::errors::{Answer, Call, failure};
+use super::transport::Transport;
+use super::{GitHubAuth, GitHubSettingsError, checked, repository_path, wire};
+use crate::ports::{CallError, CallErrorKind, CallResult};
+
+pub(super) enum Access {
+    Token(Octocrab),
+    App { app: Octocrab, installations: Mutex<Installations> },
+}
+
+#[derive(Default)]
+pub(super) struct Installations {
+    by_scope: HashMap<Scope, u64>,
+    clients: HashMap<u64, Octocrab>,
+}
+
+impl Access {
+    pub(super) fn new(transport: Transport, auth: &GitHubAuth) -> Result<Self, GitHubSettingsError> {
+        let client = |auth| match OctocrabBuilder::new_empty().with_service(transport).with_auth(auth).build()
+        {
+            Ok(client) => client,
+            Err(never) => match never {},
+        };
+        match auth {
+            GitHubAuth::Token(token) => {
+                if token.expose_secret().is_empty() {
+                    return Err(GitHubSettingsError::new("token", "it is empty"));
+                }
+                Ok(Self::Token(client(AuthState::AccessToken { token: token.clone() })))
+            }
+            GitHubAuth::App { app_id, private_key } => {
+                // Not the parser's own words: they might repeat part of the key.
+                let key =
+                    EncodingKey::from_rsa_pem(private_key.expose_secret().as_bytes()).map_err(|_| {
+                        GitHubSettingsError::new("privateKey", "it is not an RSA private key in PEM")
+                    })?;
+                let app = client(AuthState::App(AppAuth { app_id: AppId(*app_id), key }));
+                Ok(Self::App { app, installations: Mutex::default() })
+            }
+        }
+    }
+
+    /// Makes a call about something within a scope, once.
+    pub(super) async fn send(&self, scope: &Scope, call: Call) -> CallResult<Answer> {
+        let client = self.client(scope).await?;
+        let sent = send(&client, call).await;
+        if let Err(error) = &sent
+            && matches!(error.kind, CallErrorKind::NotFound | CallErrorKind::Refused)
+        {
+            // The installation's token was refused: it may have been removed and made anew.
+            self.forget(scope);
+        }
+        sent
+    }
+
+    /// Finds the scope's installation anew, where there is one to be found.
+    ///
+    /// # Errors
+    /// `Refused` where the App is not installed there (any longer).
+    pub(super) async fn confirm(&self, scope: &Scope) -> CallResult<()> {
+        self.forget(scope);
+        self.client(scope).await.map(|_| ())
+    }
+
+    async fn client(&self, scope: &Scope) -> CallResult<Octocrab> {
+        let (app, installations) = match self {
+            Access::Token(client) => return Ok(client.clone()),
+            Access::App { app, installations } => (app, installations),
+        };
+        if let Some(client) = known(installations, scope) {
+            return Ok(client);
+        }
+        let id = find_installation(app, scope).await?;
+        let mut installations = installations.lock().unwrap_or_else(PoisonError::into_inner);
+        installations.by_scope.insert(scope.clone(), id);
+        if let Some(client) = installations.clients.get(&id) {
+            return Ok(client.clone());
+        }
+        let client =
+            app.installation(InstallationId(id)).map_err(|error| failure("use installation", &error))?;
+        installations.clients.insert(id, client.clone());
+        Ok(client)
+    }
+
+    fn forget(&self, scope: &Scope) {
+        match self {
+            Access::Token(_) => {}
+            Access::App { installations, .. } => {
+                installations.lock().unwrap_or_else(PoisonError::into_inner).by_scope.remove(scope);
+            }
+        }
+    }
+}
+
+fn known(installations: &Mutex<Installations>, scope: &Scope) -> Option<Octocrab> {
+    let installations = installations.lock().unwrap_or_else(PoisonError::into_inner);
+    installations.by_scope.get(scope).and_then(|id| installations.clients.get(id)).cloned()
+}
+
+async fn find_installation(app: &Octocrab, scope: &Scope) -> CallResult<u64> {
+    let path = match scope {
+        Scope::Owner(owner) => format!("/orgs/{}/installation", checked(owner)?),
+        Scope::Repository(repository) => format!("{}/installation", repository_path(repository)?),
+    };
+    let answer = send(app, Call::get("find installation", path)).await?;
+    match answer.status {
+        StatusCode::OK => Ok(answer.read::<wire::Installation>()?.id),
+        StatusCode::NOT_FOUND => {
+            let (Scope::Owner(name) | Scope::Repository(name)) = scope;
+            Err(CallError::new(
+                CallErrorKind::Refused,
+                format!(
+                    "find installation: the App is not installed on {name}: install it, and grant it the repository"
+                ),
+            ))
+        }
+        _ => Err(answer.error("the App's id and private key must be those of the App that is installed")),
+    }
+}
+
+async fn send(client: &Octocrab, call: Call) -> CallResult<Answer> {
+    let what = call.what;
+    let mut request = Request::builder().method(call.method.clone()).uri(call.path);
+    if call.method == Method::POST {
+        request = request.header(http::header::CONTENT_TYPE, "application/json");
+    }
+    // octocrab adds its credentials only where the address names no host; the transport adds that.
+    let request = request
+        .body(call.body.map_or_else(Bytes::new, Bytes::from))
+        .map_err(|error| CallError::new(CallErrorKind::Refused, format!("{what}: {error}")))?;
+    let response = client.execute(request).await.map_err(|error| failure(what, &error))?;
+    let (parts, body) = response.into_parts();
+    let body = body.collect().await.map_err(|error| failure(what, &error))?.to_bytes();
+    Ok(Answer { what, status: parts.status, headers: parts.headers, body })
+}

@@ -1,0 +1,168 @@
+//! What a call is, what came back, and what to make of it where that is no success.
+//!
+//! Messages are one line, name the call, repeat GitHub's own words with anything that looks like a secret masked,
+//! and say what to do where that is known.
+
+use std::error::Error as _;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, StatusCode};
+use jiff::Timestamp;
+use jiff::fmt::rfc2822;
+use serde::de::DeserializeOwned;
+
+use super::rate_limits::{number, reset, text};
+use super::wire::Refusal;
+use crate::ports::{CallError, CallErrorKind, CallResult};
+use crate::telemetry::redact;
+
+/// The pause where GitHub asks for one and does not say how long (GitHub documentation, "Rate limits for the REST
+/// API": "wait for at least one minute").
+const PAUSE: Duration = Duration::from_secs(60);
+/// The longest pause that is believed: GitHub's limits are given anew each hour.
+const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
+/// How much of GitHub's own words is repeated.
+const WORDS: usize = 300;
+
+/// One call.
+pub(super) struct Call {
+    /// What it does, for people.
+    pub(super) what: &'static str,
+    pub(super) method: Method,
+    pub(super) path: String,
+    pub(super) body: Option<Vec<u8>>,
+}
+
+impl Call {
+    pub(super) fn new(what: &'static str, method: Method, path: String, body: Option<Vec<u8>>) -> Self {
+        Self { what, method, path, body }
+    }
+
+    pub(super) fn get(what: &'static str, path: String) -> Self {
+        Self::new(what, Method::GET, path, None)
+    }
+}
+
+/// An answer.
+pub(super) struct Answer {
+    pub(super) what: &'static str,
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
+}
+
+impl Answer {
+    /// Reads what a success carries.
+    pub(super) fn read<T: DeserializeOwned>(&self) -> CallResult<T> {
+        // The position alone: serde's own message may repeat a value, and the value may be a secret.
+        serde_json::from_slice(&self.body).map_err(|error| {
+            self.unreadable(&format!("unexpected JSON at line {}, column {}", error.line(), error.column()))
+        })
+    }
+
+    /// A success that says nothing usable: the call was carried out, perhaps.
+    pub(super) fn unreadable(&self, problem: &str) -> CallError {
+        CallError::new(CallErrorKind::Unavailable, format!("{}: {problem}", self.what))
+    }
+
+    /// Whether GitHub refuses since the runner is running a job.
+    pub(super) fn says_busy(&self) -> bool {
+        let said = self.words().to_ascii_lowercase();
+        said.contains("running a job") || said.contains("busy")
+    }
+
+    /// What to make of an answer that is no success. `remedy`: what is needed where GitHub says that it may not be.
+    pub(super) fn error(&self, remedy: &str) -> CallError {
+        refusal(self.what, self.status, &self.headers, &self.words(), remedy)
+    }
+
+    fn words(&self) -> String {
+        serde_json::from_slice::<Refusal>(&self.body).unwrap_or_default().message
+    }
+}
+
+/// What to make of a call that octocrab did not complete: its own token request was refused, or nothing came back.
+pub(super) fn failure(what: &'static str, error: &octocrab::Error) -> CallError {
+    if let octocrab::Error::GitHub { source, .. } = error {
+        let headers = source.headers.clone().unwrap_or_default();
+        let remedy = "the App's installation may be suspended or removed";
+        return refusal("get installation token", source.status_code, &headers, &source.message, remedy);
+    }
+    let mut said = match error {
+        octocrab::Error::Service { source, .. } => source.to_string(),
+        octocrab::Error::JWT { .. } => "the App's private key cannot sign".to_owned(),
+        // The rest are failures to build a request or to read an answer; their words may carry values.
+        _ => "the call could not be made or its answer not be read".to_owned(),
+    };
+    let mut cause = error.source().and_then(std::error::Error::source);
+    while let Some(next) = cause {
+        let words = next.to_string();
+        if !said.contains(&words) {
+            said = format!("{said}: {words}");
+        }
+        cause = next.source();
+    }
+    CallError::new(CallErrorKind::Unavailable, format!("{what}: {}", one_line(&said)))
+}
+
+fn refusal(what: &str, status: StatusCode, headers: &HeaderMap, words: &str, remedy: &str) -> CallError {
+    let said = match one_line(words) {
+        words if words.is_empty() => format!("{what}: GitHub answered {}", status.as_u16()),
+        words => format!("{what}: GitHub answered {}: {words}", status.as_u16()),
+    };
+    if let Some(pause) = pause(status, headers, words) {
+        let message = format!("{said}; a rate limit is used up, to be tried again in {} s", pause.as_secs());
+        return CallError::new(CallErrorKind::Throttled(Some(pause)), message);
+    }
+    match status {
+        StatusCode::UNAUTHORIZED => {
+            let message = format!("{said}; the token, or the App's id and private key, are not valid");
+            CallError::new(CallErrorKind::Refused, message)
+        }
+        StatusCode::FORBIDDEN => CallError::new(CallErrorKind::Refused, format!("{said}; {remedy}")),
+        StatusCode::NOT_FOUND => {
+            CallError::new(CallErrorKind::NotFound, format!("{said}; it does not exist, or {remedy}"))
+        }
+        StatusCode::CONFLICT => CallError::new(CallErrorKind::Conflict, said),
+        StatusCode::REQUEST_TIMEOUT => CallError::new(CallErrorKind::Unavailable, said),
+        status if status.is_server_error() => CallError::new(CallErrorKind::Unavailable, said),
+        status if status.is_redirection() => CallError::new(
+            CallErrorKind::Refused,
+            format!("{said}; it has moved: name it as it is called now"),
+        ),
+        _ => CallError::new(CallErrorKind::Refused, said),
+    }
+}
+
+/// The pause that GitHub asks for, if it does.
+fn pause(status: StatusCode, headers: &HeaderMap, words: &str) -> Option<Duration> {
+    if status != StatusCode::FORBIDDEN && status != StatusCode::TOO_MANY_REQUESTS {
+        return None;
+    }
+    let date = text(headers, "date").and_then(|date| rfc2822::parse(date).ok());
+    let now = date.map_or_else(crate::clock::now, |date| date.timestamp());
+    let until = |at: Timestamp| Duration::try_from(at.duration_since(now)).unwrap_or_default();
+    let asked = match text(headers, "retry-after") {
+        Some(value) => match value.trim().parse() {
+            Ok(seconds) => Some(Duration::from_secs(seconds)),
+            Err(_) => rfc2822::parse(value).ok().map(|at| until(at.timestamp())),
+        },
+        None => None,
+    };
+    let used_up = number(headers, "x-ratelimit-remaining") == Some(0);
+    asked
+        .or_else(|| used_up.then(|| reset(headers).map_or(PAUSE, until)))
+        .or_else(|| {
+            let limited =
+                status == StatusCode::TOO_MANY_REQUESTS || words.to_ascii_lowercase().contains("rate limit");
+            limited.then_some(PAUSE)
+        })
+        .map(|pause| pause.clamp(Duration::from_secs(1), LONGEST_PAUSE))
+}
+
+fn one_line(words: &str) -> String {
+    let words: String = words.chars().take(4 * WORDS).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let words = words.split_whitespace().collect::<Vec<_>>().join(" ");
+    redact::shapes(&words).chars().take(WORDS).collect()
+}

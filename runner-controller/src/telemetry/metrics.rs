@@ -1,0 +1,380 @@
+//! The metrics, in one registry, under the names that docs and dashboards use.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::time::Duration;
+
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::{Family, MetricConstructor};
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+use rust_decimal::Decimal;
+use rust_decimal::prelude::ToPrimitive as _;
+
+/// What became of a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DeliveryOutcome {
+    /// Stored, and the first of its job.
+    NewJob,
+    /// Stored.
+    Stored,
+    /// Stored before.
+    Known,
+    /// Of no use to Stint.
+    Ignored,
+    /// Not signed with a secret of the source.
+    Unauthorized,
+    /// Not understood.
+    Malformed,
+    /// Too large.
+    TooLarge,
+    /// Too slow.
+    TooSlow,
+    /// For a source that there is not.
+    UnknownSource,
+    /// Not stored: Stint is starting, or its store is in trouble.
+    Unavailable,
+}
+
+impl DeliveryOutcome {
+    /// The word in the metric.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            DeliveryOutcome::NewJob => "new_job",
+            DeliveryOutcome::Stored => "stored",
+            DeliveryOutcome::Known => "known",
+            DeliveryOutcome::Ignored => "ignored",
+            DeliveryOutcome::Unauthorized => "unauthorized",
+            DeliveryOutcome::Malformed => "malformed",
+            DeliveryOutcome::TooLarge => "too_large",
+            DeliveryOutcome::TooSlow => "too_slow",
+            DeliveryOutcome::UnknownSource => "unknown_source",
+            DeliveryOutcome::Unavailable => "unavailable",
+        }
+    }
+}
+
+/// Whom Stint calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Peer {
+    /// A source of jobs.
+    Provider,
+    /// Azure.
+    Azure,
+    /// The Kubernetes API.
+    Kubernetes,
+    /// The ledger's database.
+    Ledger,
+}
+
+impl Peer {
+    /// The word in the metric.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Peer::Provider => "provider",
+            Peer::Azure => "azure",
+            Peer::Kubernetes => "kubernetes",
+            Peer::Ledger => "ledger",
+        }
+    }
+}
+
+/// How far a runner is, coarsely.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RunnerState {
+    /// Until it is online.
+    Starting,
+    /// Online, without a job.
+    Idle,
+    /// It has a job.
+    Busy,
+    /// Being torn down.
+    Ending,
+}
+
+impl RunnerState {
+    /// The word in the metric.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            RunnerState::Starting => "starting",
+            RunnerState::Idle => "idle",
+            RunnerState::Busy => "busy",
+            RunnerState::Ending => "ending",
+        }
+    }
+}
+
+/// A label: a name that an admin gave, or a word of an enum.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Name(Arc<str>);
+
+impl From<&str> for Name {
+    fn from(name: &str) -> Self {
+        Name(name.into())
+    }
+}
+
+impl EncodeLabelValue for Name {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
+        EncodeLabelValue::encode(&self.0.as_ref(), encoder)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DeliveryLabels {
+    source: Name,
+    event: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct JobLabels {
+    standing: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RunnerLabels {
+    class: Name,
+    place: Name,
+    state: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ActionLabels {
+    action: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CallLabels {
+    peer: &'static str,
+    call: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BilledLabels {
+    class: Name,
+    place: Name,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CostLabels {
+    class: Name,
+    place: Name,
+    currency: Name,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RateLabels {
+    source: Name,
+    resource: Name,
+}
+
+/// How a call's histogram is made.
+#[derive(Clone)]
+struct CallBuckets;
+
+impl MetricConstructor<Histogram> for CallBuckets {
+    fn new_metric(&self) -> Histogram {
+        Histogram::new([0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0])
+    }
+}
+
+/// All metrics. Shared by reference; every method may be called from any task.
+pub struct Metrics {
+    registry: Registry,
+    deliveries: Family<DeliveryLabels, Counter>,
+    jobs: Family<JobLabels, Gauge>,
+    runners: Family<RunnerLabels, Gauge>,
+    plan: Histogram,
+    actions: Family<ActionLabels, Counter>,
+    calls: Family<CallLabels, Histogram, CallBuckets>,
+    teardown: Histogram,
+    billed: Family<BilledLabels, Counter>,
+    cost: Family<CostLabels, Counter<f64, AtomicU64>>,
+    leader: Gauge<i64, AtomicI64>,
+    rate: Family<RateLabels, Gauge>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// All metrics, at zero.
+    pub fn new() -> Self {
+        let mut metrics = Self {
+            registry: Registry::with_prefix("stint"),
+            deliveries: Family::default(),
+            jobs: Family::default(),
+            runners: Family::default(),
+            plan: Histogram::new([0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0]),
+            actions: Family::default(),
+            calls: Family::new_with_constructor(CallBuckets),
+            teardown: Histogram::new([1.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 900.0]),
+            billed: Family::default(),
+            cost: Family::default(),
+            leader: Gauge::default(),
+            rate: Family::default(),
+        };
+        // The registry appends the unit of time itself only where it is told one, and `_total` to every counter.
+        let registry = &mut metrics.registry;
+        registry.register(
+            "deliveries",
+            "Webhook deliveries, by what became of them",
+            metrics.deliveries.clone(),
+        );
+        registry.register("jobs", "Jobs on record, by where they stand", metrics.jobs.clone());
+        registry.register("runners", "Runners whose machine is not confirmed gone", metrics.runners.clone());
+        registry.register("plan_seconds", "Time to plan one pass", metrics.plan.clone());
+        registry.register(
+            "actions",
+            "Planned actions, by how their execution ended",
+            metrics.actions.clone(),
+        );
+        registry.register("call_seconds", "Time of calls to the outside", metrics.calls.clone());
+        let help = "From a container's end until its group was confirmed gone";
+        registry.register("teardown_seconds", help, metrics.teardown.clone());
+        registry.register("billed_seconds", "Seconds in the ledger", metrics.billed.clone());
+        registry.register("cost", "Money in the ledger; the ledger itself is exact", metrics.cost.clone());
+        registry.register("leader", "1 in the replica that acts", metrics.leader.clone());
+        let help = "Calls left of a rate limit, as GitHub last said";
+        registry.register("github_rate_remaining", help, metrics.rate.clone());
+        metrics
+    }
+
+    /// The metrics in the OpenMetrics text format.
+    ///
+    /// # Errors
+    /// Only if the text cannot be written to memory.
+    pub fn render(&self) -> Result<String, std::fmt::Error> {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+
+    /// A delivery came. `source`: the name of a configured source; `None` where the delivery names another.
+    pub fn delivery(&self, source: Option<&str>, event: &'static str, outcome: DeliveryOutcome) {
+        let source = source.unwrap_or("unknown").into();
+        self.deliveries.get_or_create(&DeliveryLabels { source, event, outcome: outcome.as_str() }).inc();
+    }
+
+    /// How many jobs stand where. Replaces what was set before.
+    pub fn set_jobs(&self, counts: impl IntoIterator<Item = (runner_core::job::Standing, usize)>) {
+        self.jobs.clear();
+        for (standing, count) in counts {
+            let labels = JobLabels { standing: standing.as_str() };
+            self.jobs.get_or_create(&labels).inc_by(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// Runners, one item each, as (class, place, state). Replaces what was set before.
+    pub fn set_runners<'a>(&self, runners: impl IntoIterator<Item = (&'a str, &'a str, RunnerState)>) {
+        self.runners.clear();
+        for (class, place, state) in runners {
+            let labels = RunnerLabels { class: class.into(), place: place.into(), state: state.as_str() };
+            self.runners.get_or_create(&labels).inc();
+        }
+    }
+
+    /// A pass was planned.
+    pub fn planned(&self, took: Duration) {
+        self.plan.observe(took.as_secs_f64());
+    }
+
+    /// An action was executed. `outcome`: `done`, or the kind of its error.
+    pub fn action(&self, action: &'static str, outcome: &'static str) {
+        self.actions.get_or_create(&ActionLabels { action, outcome }).inc();
+    }
+
+    /// A call to the outside ended.
+    pub fn call(&self, peer: Peer, call: &'static str, took: Duration) {
+        self.calls.get_or_create(&CallLabels { peer: peer.as_str(), call }).observe(took.as_secs_f64());
+    }
+
+    /// A group was confirmed gone, this long after its container ended.
+    pub fn torn_down(&self, took: Duration) {
+        self.teardown.observe(took.as_secs_f64());
+    }
+
+    /// A new row was committed to the ledger.
+    pub fn billed(&self, class: &str, place: &str, seconds: u64, amount: Decimal, currency: &str) {
+        self.billed.get_or_create(&BilledLabels { class: class.into(), place: place.into() }).inc_by(seconds);
+        let labels = CostLabels { class: class.into(), place: place.into(), currency: currency.into() };
+        // A counter must not fall: a correction that is negative shows in the ledger alone.
+        let amount = amount.to_f64().filter(|amount| *amount >= 0.0).unwrap_or(0.0);
+        self.cost.get_or_create(&labels).inc_by(amount);
+    }
+
+    /// Whether this replica acts.
+    pub fn set_leader(&self, leads: bool) {
+        self.leader.set(i64::from(leads));
+    }
+
+    /// What is left of a rate limit. `resource` is GitHub's own word, of which there are few.
+    pub fn set_github_rate(&self, source: &str, resource: &str, remaining: u64) {
+        let labels = RateLabels { source: source.into(), resource: resource.into() };
+        self.rate.get_or_create(&labels).set(i64::try_from(remaining).unwrap_or(i64::MAX));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_have_the_names_that_dashboards_use() {
+        let metrics = Metrics::new();
+        metrics.delivery(None, "workflow_job", DeliveryOutcome::UnknownSource);
+        metrics.set_jobs([(runner_core::job::Standing::Waiting, 2)]);
+        metrics.set_runners([("stint", "aci", RunnerState::Busy), ("stint", "aci", RunnerState::Busy)]);
+        metrics.planned(Duration::from_millis(3));
+        metrics.action("register", "done");
+        metrics.call(Peer::Provider, "register", Duration::from_millis(200));
+        metrics.torn_down(Duration::from_secs(7));
+        metrics.billed("stint", "aci", 61, Decimal::new(125, 3), "USD");
+        metrics.set_leader(true);
+        metrics.set_github_rate("acme", "core", 4999);
+        let text = metrics.render().unwrap();
+        for line in [
+            r#"stint_deliveries_total{source="unknown",event="workflow_job",outcome="unknown_source"} 1"#,
+            r#"stint_jobs{standing="Waiting"} 2"#,
+            r#"stint_runners{class="stint",place="aci",state="busy"} 2"#,
+            "stint_plan_seconds_count 1",
+            r#"stint_actions_total{action="register",outcome="done"} 1"#,
+            r#"stint_call_seconds_count{peer="provider",call="register"} 1"#,
+            "stint_teardown_seconds_sum 7.0",
+            r#"stint_billed_seconds_total{class="stint",place="aci"} 61"#,
+            r#"stint_cost_total{class="stint",place="aci",currency="USD"} 0.125"#,
+            "stint_leader 1",
+            r#"stint_github_rate_remaining{source="acme",resource="core"} 4999"#,
+        ] {
+            assert!(text.lines().any(|have| have == line), "{line} is missing in\n{text}");
+        }
+    }
+
+    #[test]
+    fn gauges_forget_what_is_not_set_again() {
+        let metrics = Metrics::new();
+        metrics.set_runners([("old", "aci", RunnerState::Idle)]);
+        metrics.set_runners([("new", "aci", RunnerState::Idle)]);
+        assert!(!metrics.render().unwrap().contains("old"));
+    }
+
+    #[test]
+    fn concurrent_counts_add_up() {
+        let metrics = Arc::new(Metrics::new());
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| (0..1000).for_each(|_| metrics.action("launch", "done")));
+            }
+        });
+        assert!(
+            metrics.render().unwrap().contains(r#"stint_actions_total{action="launch",outcome="done"} 4000"#)
+        );
+    }
+}

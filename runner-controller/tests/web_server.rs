@@ -1,0 +1,313 @@
+//! The listeners over HTTP: call-backs, probes, the API, and what slow or many peers can do.
+
+mod web_memory;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::routing::get;
+use jiff::Timestamp;
+use runner_core::billing::{Bill, TimeSource};
+use runner_core::job::JobKey;
+use runner_core::labels::Matched;
+use runner_core::lifecycle::{Registered, Runner, RunnerFacts};
+use runner_core::setup::{PlaceKind, Scope, Size};
+use rust_decimal::Decimal;
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+use stint::ports::{CallErrorKind, KeptLogs, LedgerRow};
+use stint::telemetry::Metrics;
+use stint::web::internal::{InternalState, Readiness};
+use stint::web::serve::ServeLimits;
+use stint::web::{agent, api, internal};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::sync::{Notify, watch};
+use web_memory::{Memory, Server};
+
+const TOKEN: &str = "canary-callback-token";
+
+fn key() -> JobKey {
+    JobKey { source: "acme".to_owned(), id: "7".to_owned(), attempt: 1 }
+}
+
+fn runner(name: &str, token: Option<&str>) -> Runner {
+    let registered = token.map(|token| Registered {
+        id: 1,
+        callback_hash: hex::encode(Sha256::digest(token.as_bytes())),
+        at: Timestamp::UNIX_EPOCH,
+    });
+    Runner {
+        name: name.to_owned(),
+        job: key(),
+        ordinal: 1,
+        scope: Scope::Owner("acme".to_owned()),
+        matched: Matched { class: "stint".to_owned(), size: String::new() },
+        labels: vec!["stint".to_owned()],
+        size: Size { cpu_millis: 2000, memory_bytes: 4 << 30, max_runners: None },
+        place: "aci".to_owned(),
+        kind: PlaceKind::VirtualNode,
+        created_at: Timestamp::UNIX_EPOCH,
+        deleted: false,
+        facts: RunnerFacts { registered, ..RunnerFacts::default() },
+    }
+}
+
+async fn agents() -> (Server, Arc<Memory>) {
+    let memory = Arc::new(Memory::default());
+    for (name, token) in [("stint-1", Some(TOKEN)), ("stint-2", Some("another")), ("stint-3", None)] {
+        memory.runners.lock().unwrap().insert(name.to_owned(), runner(name, token));
+    }
+    let state = agent::AgentState::new(memory.clone(), memory.clone());
+    (Server::start(agent::router(state)).await, memory)
+}
+
+fn client() -> reqwest::Client {
+    reqwest::Client::builder().no_proxy().build().unwrap()
+}
+
+async fn report(server: &Server, runner: &str, token: Option<&str>, body: impl Into<reqwest::Body>) -> u16 {
+    let mut request = client().post(server.url(&format!("/agent/v1/runners/{runner}/events"))).body(body);
+    if let Some(token) = token {
+        request = request.bearer_auth(token);
+    }
+    request.send().await.unwrap().status().as_u16()
+}
+
+/// Reads until the peer closes, or fails after ten seconds.
+async fn read_to_end(stream: &mut TcpStream) -> String {
+    let mut text = Vec::new();
+    let read = tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut text)).await;
+    let _reset = read.expect("the peer closes the connection");
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+/// Sends bytes as they are and reads until the peer closes.
+async fn exchange(server: &Server, bytes: &[u8]) -> String {
+    let mut stream = server.connect().await;
+    stream.write_all(bytes).await.unwrap();
+    read_to_end(&mut stream).await
+}
+
+#[tokio::test]
+async fn an_agents_reports_become_facts_of_its_runner() {
+    let (server, memory) = agents().await;
+    for event in ["booted", "job-started", "job-completed", "exiting"] {
+        let body = json!({ "event": event, "exitCode": 3 }).to_string();
+        assert_eq!(report(&server, "stint-1", Some(TOKEN), body).await, 204, "{event}");
+    }
+    let facts = memory.runners.lock().unwrap()["stint-1"].facts.agent.clone();
+    assert!(facts.booted.is_some() && facts.job_started.is_some() && facts.job_completed.is_some());
+    assert!(facts.exiting.is_some());
+    assert_eq!(facts.exit_code, Some(3));
+}
+
+#[tokio::test]
+async fn only_the_runners_own_token_is_believed() {
+    let (server, memory) = agents().await;
+    let body = || json!({ "event": "booted" }).to_string();
+    for (runner, token) in [
+        ("stint-1", None),
+        ("stint-1", Some("another")),
+        ("stint-1", Some("")),
+        ("stint-2", Some(TOKEN)),
+        ("stint-3", Some(TOKEN)),
+        ("nobody", Some(TOKEN)),
+    ] {
+        assert_eq!(report(&server, runner, token, body()).await, 401, "{runner} {token:?}");
+    }
+    assert!(memory.runners.lock().unwrap().values().all(|runner| runner.facts.agent.booted.is_none()));
+}
+
+#[tokio::test]
+async fn logs_are_kept_redacted_and_cut_before_the_fact() {
+    let (server, memory) = agents().await;
+    let secret = format!("ghs_{}", "a1".repeat(18));
+    let logs = format!("{}\nuse {secret} and {TOKEN}\nlast line", "x".repeat(70 << 10));
+    let body = json!({ "event": "exiting", "exitCode": 0, "logs": logs }).to_string();
+    assert_eq!(report(&server, "stint-1", Some(TOKEN), body).await, 204);
+    let kept = memory.logs.lock().unwrap().clone();
+    assert_eq!((kept[0].runner.as_str(), kept[0].origin.as_str()), ("stint-1", "call-back"));
+    assert_eq!(kept[0].job, key());
+    assert!(kept[0].text.len() <= 64 << 10);
+    assert!(kept[0].text.ends_with("use [redacted] and [redacted]\nlast line"));
+}
+
+#[tokio::test]
+async fn an_exit_is_recorded_although_its_logs_cannot_be_kept() {
+    let (server, memory) = agents().await;
+    *memory.ledger_trouble.lock().unwrap() = Some(CallErrorKind::Unavailable);
+    let body = json!({ "event": "exiting", "logs": "bye" }).to_string();
+    assert_eq!(report(&server, "stint-1", Some(TOKEN), body.clone()).await, 503, "so that it is sent again");
+    assert!(memory.runners.lock().unwrap()["stint-1"].facts.agent.exiting.is_some());
+    *memory.ledger_trouble.lock().unwrap() = None;
+    assert_eq!(report(&server, "stint-1", Some(TOKEN), body.clone()).await, 204);
+    *memory.store_trouble.lock().unwrap() = Some(CallErrorKind::Unavailable);
+    assert_eq!(report(&server, "stint-1", Some(TOKEN), body).await, 503);
+}
+
+#[tokio::test]
+async fn reports_that_are_none_or_too_long_are_refused() {
+    let (server, _memory) = agents().await;
+    for body in ["", "[]", "{}", r#"{"event":"rebooted"}"#, r#"{"event":"booted","exitCode":"x"}"#] {
+        assert_eq!(report(&server, "stint-1", Some(TOKEN), body).await, 400, "{body}");
+    }
+    let long = json!({ "event": "exiting", "logs": "x".repeat(128 << 10) }).to_string();
+    assert_eq!(report(&server, "stint-1", Some(TOKEN), long).await, 413);
+}
+
+#[tokio::test]
+async fn probes_and_metrics() {
+    let (sender, readiness) = watch::channel(Readiness::NotReady("the jobs are still being read".to_owned()));
+    let metrics = Arc::new(Metrics::new());
+    metrics.set_leader(true);
+    let server = Server::start(internal::router(InternalState { readiness, metrics })).await;
+    let get = async |path: &str| {
+        let answer = client().get(server.url(path)).send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    };
+    assert_eq!(get("/healthz").await.0, 200);
+    assert_eq!(get("/readyz").await, (503, "the jobs are still being read\n".to_owned()));
+    sender.send_replace(Readiness::Ready);
+    assert_eq!(get("/readyz").await.0, 200);
+    let (status, text) = get("/metrics").await;
+    assert_eq!(status, 200);
+    assert!(text.contains("stint_leader 1\n") && text.ends_with("# EOF\n"), "{text}");
+}
+
+fn row() -> LedgerRow {
+    let bill = Bill {
+        group_id: "/subscriptions/s/g".to_owned(),
+        started_at: Timestamp::UNIX_EPOCH,
+        started_from: TimeSource::Arm,
+        stopped_at: Timestamp::from_second(61).unwrap(),
+        stopped_from: TimeSource::CallBack,
+        bound_seconds: 2,
+        seconds: 61,
+        vcpu: 2,
+        memory_gb: Decimal::new(43, 1),
+        amount: Decimal::new(169_700, 8),
+        currency: "USD".to_owned(),
+    };
+    LedgerRow {
+        machine_uid: "uid".to_owned(),
+        runner: "stint-1".to_owned(),
+        started_for: key(),
+        job: None,
+        repository: "acme/app".to_owned(),
+        job_name: "build".to_owned(),
+        class: "stint".to_owned(),
+        place: "aci".to_owned(),
+        ended_because: "ContainerEnded".to_owned(),
+        conclusion: None,
+        bill,
+    }
+}
+
+#[tokio::test]
+async fn the_api_shows_logs_and_the_ledger_with_exact_decimals() {
+    let memory = Arc::new(Memory::default());
+    memory.rows.lock().unwrap().push(row());
+    memory.logs.lock().unwrap().push(KeptLogs {
+        runner: "stint-1".to_owned(),
+        job: key(),
+        kept_at: Timestamp::UNIX_EPOCH,
+        origin: "arm".to_owned(),
+        text: "hello\n".to_owned(),
+    });
+    let server =
+        Server::start(api::router(api::ApiState { records: memory.clone(), ledger: memory.clone() })).await;
+    let get = async |path: &str| client().get(server.url(path)).send().await.unwrap();
+    let rows: Value = get("/api/v1/ledger").await.json().await.unwrap();
+    assert_eq!(rows[0]["amount"], "0.00169700");
+    assert_eq!(rows[0]["memoryGB"], "4.3");
+    assert_eq!(rows[0]["startedFor"], "acme-7-1");
+    assert_eq!(rows[0]["stoppedAt"], "1970-01-01T00:01:01Z");
+    let text = get("/api/v1/logs/stint-1").await.text().await.unwrap();
+    assert!(text.starts_with("==> stint-1 (started for acme-7-1") && text.ends_with("hello\n"), "{text}");
+    assert_eq!(get("/api/v1/logs/stint-9").await.status().as_u16(), 404);
+    assert_eq!(get("/api/v1/jobs").await.json::<Value>().await.unwrap(), json!([]));
+    *memory.ledger_trouble.lock().unwrap() = Some(CallErrorKind::Unavailable);
+    assert_eq!(get("/api/v1/ledger").await.status().as_u16(), 503);
+}
+
+#[tokio::test]
+async fn the_api_answers_to_local_names_alone() {
+    let memory = Arc::new(Memory::default());
+    let server = Server::start(api::router(api::ApiState { records: memory.clone(), ledger: memory })).await;
+    for (host, status) in [
+        ("localhost:8080", "200"),
+        ("[::1]:1", "200"),
+        ("127.0.0.1", "200"),
+        ("evil.example:8080", "403"),
+        ("", "403"),
+    ] {
+        let request = format!("GET /api/v1/ledger HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+        let answer = exchange(&server, request.as_bytes()).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{host}: {answer}");
+    }
+}
+
+/// A server whose only path answers once it is told to.
+async fn slow(limits: ServeLimits) -> (Server, Arc<Notify>, Arc<Notify>) {
+    let (begun, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (begins, goes) = (begun.clone(), go.clone());
+    let handler = get(async move || {
+        begins.notify_one();
+        goes.notified().await;
+        "done"
+    });
+    (Server::with_limits(Router::new().route("/slow", handler), limits).await, begun, go)
+}
+
+#[tokio::test]
+async fn a_connection_without_a_whole_header_is_closed_in_time() {
+    let limits = ServeLimits { header: Duration::from_millis(100), ..ServeLimits::default() };
+    let server = Server::with_limits(Router::new().route("/", get(async || "hello")), limits).await;
+    let begun = Instant::now();
+    for start in ["", "GET / HTTP/1.1\r\nhost: x\r\n", "GET / HTTP/1.1\r\nhost: x\r\n\r\n"] {
+        // The last one is whole: its connection is then kept for another request, which does not come.
+        let answer = exchange(&server, start.as_bytes()).await;
+        assert_eq!(answer.contains("hello"), start.ends_with("\r\n\r\n"), "{answer}");
+    }
+    assert!(begun.elapsed() >= Duration::from_millis(300));
+}
+
+#[tokio::test]
+async fn a_stopped_server_finishes_what_is_in_flight_and_takes_no_more() {
+    let (mut server, begun, go) = slow(ServeLimits::default()).await;
+    let mut idle = server.connect().await;
+    let mut busy = server.connect().await;
+    busy.write_all(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    begun.notified().await;
+    server.stop.cancel();
+    assert_eq!(read_to_end(&mut idle).await, "", "an idle connection is closed at once");
+    assert!(tokio::net::TcpStream::connect(server.address).await.is_err(), "nothing is accepted");
+    go.notify_one();
+    assert!(read_to_end(&mut busy).await.ends_with("done"));
+    (&mut server.ended).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_stopped_server_cuts_off_what_outlasts_the_grace() {
+    let (mut server, begun, _go) =
+        slow(ServeLimits { grace: Duration::from_millis(50), ..ServeLimits::default() }).await;
+    let mut busy = server.connect().await;
+    busy.write_all(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    begun.notified().await;
+    server.stop.cancel();
+    (&mut server.ended).await.unwrap();
+    assert_eq!(read_to_end(&mut busy).await, "");
+}
+
+#[tokio::test]
+async fn a_thousand_idle_connections_hold_nothing_up() {
+    let server = Server::start(Router::new().route("/", get(async || "hello"))).await;
+    let mut idle = Vec::new();
+    for _ in 0..1000 {
+        idle.push(server.connect().await);
+    }
+    let answer = exchange(&server, b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
+    assert!(answer.ends_with("hello"), "{answer}");
+}
