@@ -141,7 +141,7 @@ async fn prepare(pool: &SqlitePool, at: &Location, schema: Schema) -> CallResult
 
     let fresh = version == 0 && mark == 0 && objects == 0;
     if !fresh && mark != i64::from(schema.application_id) {
-        return refuse(format!("{at} is a SQLite database, but not a {what} of Stint"));
+        return refuse(format!("{at} is a SQLite database, but does not hold the {what} of Stint"));
     }
     let newest = schema.migrations.len();
     let done = usize::try_from(version).unwrap_or(usize::MAX);

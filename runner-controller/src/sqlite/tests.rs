@@ -79,7 +79,7 @@ async fn a_database_of_another_kind_is_refused() {
     pool.close().await;
     let error = refusal(&file(&folder), NOTES).await;
     assert_eq!(error.kind, CallErrorKind::Refused);
-    assert!(error.message.contains("not a notebook of Stint"), "{error}");
+    assert!(error.message.contains("not hold the notebook of Stint"), "{error}");
 }
 
 #[tokio::test]
