@@ -13,10 +13,10 @@ use tokio_util::task::TaskTracker;
 
 use super::Reconciler;
 use super::sources::Sources;
-use crate::azure::{ArmClient, ArmSettings};
+use crate::azure::{ArmClient, ArmOptions, CredentialKind};
 use crate::config::{Installation, Resolved, directory};
 use crate::execute::Outside;
-use crate::intake::{self, IntakeState};
+use crate::intake::{self, IntakeRules, IntakeState};
 use crate::kubernetes::lease::Leadership;
 use crate::kubernetes::{Cluster, KubernetesPods, KubernetesRecords};
 use crate::ledger::SqliteLedger;
@@ -47,7 +47,9 @@ pub struct RunSettings {
     /// The ledger's file.
     pub ledger: Location,
     /// Azure Resource Manager.
-    pub azure: ArmSettings,
+    pub azure: ArmOptions,
+    /// As whom Stint speaks to it.
+    pub azure_credential: CredentialKind,
     /// Who this process is among its replicas.
     pub identity: String,
     /// Take over although the installation's rows are in another ledger.
@@ -93,6 +95,7 @@ pub struct Controller {
     pub records: Arc<dyn Records>,
     /// The ledger.
     pub ledger: Arc<dyn Ledger>,
+    rules: watch::Receiver<Arc<IntakeRules>>,
     stop: CancellationToken,
     main: tokio::task::JoinHandle<()>,
 }
@@ -108,12 +111,13 @@ impl Controller {
         let tasks = TaskTracker::new();
         let ledger: Arc<dyn Ledger> =
             Arc::new(SqliteLedger::open(&settings.ledger).await.context("the ledger cannot be opened")?);
-        let groups: Arc<dyn Groups> = Arc::new(ArmClient::new(settings.azure.clone()).context("Azure")?);
+        let groups: Arc<dyn Groups> = Arc::new(ArmClient::new(&settings.azure, &settings.azure_credential).context("Azure")?);
         let Store { records, pods, cluster } = Store::open(&settings, &stop, &tasks).await?;
 
         let group_machines = Arc::new(GroupMachines::default());
         tasks.spawn(cancelled(&stop, group_machines.clone().follow(records.clone(), groups.clone())));
         let sources = Arc::new(Sources::new(records.clone(), metrics.clone()));
+        let rules = sources.rules();
         let resolved = watch::Sender::new(Arc::new(Resolved::default()));
 
         let (address, internal_address, api_address, readiness) = {
@@ -174,7 +178,12 @@ impl Controller {
             tasks.close();
             tasks.wait().await;
         });
-        Ok(Self { address, internal_address, api_address, records, ledger, stop, main })
+        Ok(Self { address, internal_address, api_address, records, ledger, rules, stop, main })
+    }
+
+    /// Whether the sources have been read, so that deliveries are taken.
+    pub fn takes_deliveries(&self) -> bool {
+        self.rules.borrow().ready
     }
 
     /// Stops: no new work, what is under way is finished, the Lease is given back.
@@ -260,7 +269,10 @@ async fn follow_documents(observer: Arc<Observer>, resolved: watch::Sender<Arc<R
     }
 }
 
-fn cancelled(stop: &CancellationToken, work: impl Future<Output = ()> + Send) -> impl Future<Output = ()> + Send {
+fn cancelled<W>(stop: &CancellationToken, work: W) -> impl Future<Output = ()> + Send + use<W>
+where
+    W: Future<Output = ()> + Send,
+{
     let stop = stop.clone();
     async move {
         let _ended = stop.run_until_cancelled(work).await;
@@ -294,9 +306,10 @@ impl Acting {
     /// Waits for the Lease, takes over, and acts until it is lost or the process is to end.
     async fn turn(&mut self, mut held: Option<&mut watch::Receiver<bool>>, stop: &CancellationToken) {
         if let Some(held) = held.as_deref_mut() {
-            match stop.run_until_cancelled(held.wait_for(|held| *held)).await {
-                Some(Ok(_)) => {}
-                Some(Err(_)) => {
+            let competing = async { held.wait_for(|held| *held).await.is_ok() };
+            match stop.run_until_cancelled(competing).await {
+                Some(true) => {}
+                Some(false) => {
                     tracing::error!("the competition for the Lease has ended");
                     return pause(stop).await;
                 }
@@ -314,6 +327,7 @@ impl Acting {
         self.metrics.set_leader(true);
         self.readiness.send_replace(Readiness::Ready);
         let lost = stop.child_token();
+        let alone = held.is_none();
         let losing = async {
             match held {
                 Some(held) => drop(held.wait_for(|held| !*held).await),
@@ -331,6 +345,10 @@ impl Acting {
         };
         match result {
             Ok(()) => tracing::info!("this replica no longer acts"),
+            Err(error) if alone && error.kind == CallErrorKind::Conflict => {
+                tracing::error!(%error, "another process works on the same records; this one ends");
+                stop.cancel();
+            }
             Err(error) => {
                 tracing::warn!(%error, "this replica no longer acts: {error}");
                 pause(stop).await;
