@@ -98,6 +98,17 @@ impl ArmClient {
     }
 }
 
+/// A group that is not there; or, where what should hold it is not either, most likely a wrong setting, which must not
+/// pass for a group that is gone.
+fn not_there(error: CallError) -> CallResult<Option<Group>> {
+    let wrong = ["SubscriptionNotFound", "ResourceGroupNotFound", "InvalidSubscriptionId"];
+    if wrong.iter().any(|code| error.message.contains(code)) {
+        let message = format!("{}; check --azure-subscription and --azure-resource-group", error.message);
+        return Err(CallError::new(CallErrorKind::Refused, message));
+    }
+    Ok(None)
+}
+
 #[async_trait]
 impl Groups for ArmClient {
     async fn get(&self, group: &GroupAddress) -> CallResult<Option<Group>> {
@@ -107,7 +118,7 @@ impl Groups for ArmClient {
             Ok(body) => {
                 wire::read_group(&body).map(Some).map_err(|error| self.http.unreadable(&doing, &error))
             }
-            Err(error) if error.kind == CallErrorKind::NotFound => Ok(None),
+            Err(error) if error.kind == CallErrorKind::NotFound => not_there(error),
             Err(error) => Err(error),
         }
     }

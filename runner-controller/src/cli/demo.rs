@@ -82,7 +82,7 @@ pub(super) async fn demo(arguments: &DemoArguments) -> anyhow::Result<ExitCode> 
     wait_ready(&controller).await?;
 
     for (name, label, seconds, conclusion) in JOBS {
-        let spec = JobSpec::new("acme/app", ["self-hosted", label])
+        let spec = JobSpec::new("acme/app", &["self-hosted", label])
             .named(name)
             .workflow("ci")
             .lasting(Duration::from_secs(seconds))
@@ -165,7 +165,7 @@ async fn wait_ready(controller: &Controller) -> anyhow::Result<()> {
     let url = format!("http://{}/readyz", controller.internal_address);
     loop {
         let ready = reqwest::get(&url).await.is_ok_and(|answer| answer.status().is_success());
-        if ready && controller.takes_deliveries() {
+        if ready {
             return Ok(());
         }
         ensure!(Instant::now() < end, "the controller did not become ready; run `stint demo --log`");

@@ -173,6 +173,11 @@ impl Records for LocalRecords {
         self.inner.memory.read(|contents| contents.stored.jobs.contains_key(key))
     }
 
+    async fn ledger_in_use(&self) -> CallResult<Option<String>> {
+        // Records and ledger are files of one directory.
+        Ok(None)
+    }
+
     async fn take_over(&self, _holder: &str, _ledger: &str, _adopt: bool) -> CallResult<()> {
         self.write("cannot take the reservations over", move |db, epoch| {
             async move { Ok(((), store::take_over(db, epoch).await?)) }.boxed()
