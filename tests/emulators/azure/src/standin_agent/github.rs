@@ -14,6 +14,7 @@ use super::config::Jit;
 const ATTEMPTS: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(200);
 const POLL_SECONDS: u64 = 20;
+const LAST_POLL: Duration = Duration::from_secs(1);
 
 /// What a job's message says.
 #[derive(Debug, Clone, Deserialize)]
@@ -128,9 +129,13 @@ impl Session {
     /// # Errors
     /// The session or the registration is gone. Trouble of the network is waited out instead.
     pub(crate) async fn next_message(&self) -> Result<Option<Message>> {
+        self.poll(POLL_SECONDS).await
+    }
+
+    async fn poll(&self, seconds: u64) -> Result<Option<Message>> {
         // Naming the last one makes the server repeat a message whose answer this agent did not wait for.
-        let path = format!("/message?wait={POLL_SECONDS}&last={}", self.last_message.get());
-        let timeout = Duration::from_secs(POLL_SECONDS + 10);
+        let path = format!("/message?wait={seconds}&last={}", self.last_message.get());
+        let timeout = Duration::from_secs(seconds + 10);
         let answer = match self.request(Method::GET, &path).timeout(timeout).send().await {
             Ok(answer) if answer.status() == StatusCode::NOT_FOUND => {
                 bail!("The runner registration no longer exists on the server.")
@@ -197,6 +202,12 @@ impl Session {
 
     /// Cancels the job that is being done, if any, since the agent has to go.
     pub(crate) async fn abandon(&self) -> Option<Ended> {
+        // A job that is on its way here is as good as taken: the poll that was cut off may have been answered.
+        if self.job.borrow().is_none()
+            && let Ok(Ok(Some(Message::Job(job)))) = tokio::time::timeout(LAST_POLL, self.poll(0)).await
+        {
+            self.take(&job);
+        }
         let job = *self.job.borrow();
         let conclusion = "cancelled".to_owned();
         // The container is about to be killed: one short attempt, without regard to what comes of it.

@@ -21,7 +21,11 @@ async fn an_absent_group_answers_204() {
 
 #[tokio::test]
 async fn a_202_can_be_followed_to_its_end() {
-    let azure = start(Options { time_scale: 0.03, ..options() }).await;
+    let azure = start(options()).await;
+    azure.set_timings(emulator_azure::Timings {
+        delete: std::time::Duration::from_secs(400),
+        ..Default::default()
+    });
     put(&azure, "g", group("sleeps:1")).await;
     let pid = running(&azure).await;
     let accepted = delete(&azure, "g").await;

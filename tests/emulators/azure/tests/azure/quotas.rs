@@ -63,10 +63,11 @@ async fn creates_are_limited_per_5_minutes_and_per_hour() {
 #[tokio::test]
 async fn windows_can_be_shortened() {
     let (options, _) = with(Limits { creates_per_5_min: 1, ..Limits::default() });
-    let azure = start(Options { quota_scale: 0.001, ..options }).await;
+    let azure = start(Options { quota_scale: 0.01, ..options }).await;
     assert_eq!(put(&azure, "a", group("ok:1")).await.status, StatusCode::CREATED);
-    assert_eq!(put(&azure, "b", group("ok:1")).await.status, StatusCode::TOO_MANY_REQUESTS);
-    tokio::time::sleep(std::time::Duration::from_millis(350)).await;
+    let refused = put(&azure, "b", group("ok:1")).await;
+    assert_eq!((refused.status.as_u16(), refused.header("retry-after")), (429, "3"));
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
     assert_eq!(put(&azure, "b", group("ok:1")).await.status, StatusCode::CREATED);
 }
 
@@ -86,14 +87,13 @@ async fn deletes_are_limited_and_absent_groups_are_free() {
 
 #[tokio::test]
 async fn arm_limits_each_caller() {
-    let (options, clock) = with(Limits { reads: 2, reads_per_second: 1, writes: 1, ..Limits::default() });
+    let (options, _) = with(Limits { reads: 2, reads_per_second: 0, writes: 1, ..Limits::default() });
     let azure = start(options).await;
     assert_eq!(get(&azure, "g").await.status, StatusCode::NOT_FOUND);
     assert_eq!(get(&azure, "g").await.status, StatusCode::NOT_FOUND);
     let refused = get(&azure, "g").await;
-    assert_eq!((refused.status.as_u16(), refused.header("retry-after")), (429, "1"));
-    clock.advance(SignedDuration::from_secs(1));
-    assert_eq!(get(&azure, "g").await.status, StatusCode::NOT_FOUND);
+    assert_eq!(refused.status, StatusCode::TOO_MANY_REQUESTS);
+    assert!(!refused.header("retry-after").is_empty());
     let created = put(&azure, "g", group("ok:1")).await;
     assert_eq!(created.header("x-ms-ratelimit-remaining-subscription-writes"), "0");
 }

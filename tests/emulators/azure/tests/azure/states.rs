@@ -17,7 +17,9 @@ async fn state(azure: &emulator_azure::AzureHandle, name: &str, state: GroupStat
 
 #[tokio::test]
 async fn a_group_goes_from_pending_to_succeeded() {
-    let azure = start(emulator_azure::Options { time_scale: 0.02, ..options() }).await;
+    let azure = start(options()).await;
+    let deployment = std::time::Duration::from_secs(300);
+    azure.set_timings(emulator_azure::Timings { deployment, ..Default::default() });
     let created = put(&azure, "g", group("ok:1")).await;
     assert_eq!(created.status, StatusCode::CREATED);
     assert_eq!(created.body["properties"]["provisioningState"], "Pending");
