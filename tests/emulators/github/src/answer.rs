@@ -100,30 +100,40 @@ impl Page {
         }
     }
 
-    /// The page of `items`, in an object as `field` next to `total_count`, with GitHub's `Link` header.
-    pub(crate) fn answer(
+    /// The page of `items`, in an object as `field` next to `total_count`, with GitHub's `Link` header. Only what is
+    /// on the page is rendered.
+    pub(crate) fn answer<T>(
         self,
         field: &str,
-        items: Vec<Value>,
+        items: &[T],
+        render: impl Fn(&T) -> Value,
         url: &str,
         query: &[(String, String)],
     ) -> Answer {
-        let total = items.len();
-        let page: Vec<Value> =
-            items.into_iter().skip((self.number - 1) * self.size).take(self.size).collect();
-        let mut response = Json(json!({"total_count": total, field: page})).into_response();
-        self.link(&mut response, total, url, query);
+        let page: Vec<Value> = self.of(items).iter().map(render).collect();
+        let mut response = Json(json!({"total_count": items.len(), field: page})).into_response();
+        self.link(&mut response, items.len(), url, query);
         Ok(response)
     }
 
     /// The page of `items` as a bare list, as older routes give it.
-    pub(crate) fn list(self, items: Vec<Value>, url: &str, query: &[(String, String)]) -> Answer {
-        let total = items.len();
-        let page: Vec<Value> =
-            items.into_iter().skip((self.number - 1) * self.size).take(self.size).collect();
+    pub(crate) fn list<T>(
+        self,
+        items: &[T],
+        render: impl Fn(&T) -> Value,
+        url: &str,
+        query: &[(String, String)],
+    ) -> Answer {
+        let page: Vec<Value> = self.of(items).iter().map(render).collect();
         let mut response = Json(page).into_response();
-        self.link(&mut response, total, url, query);
+        self.link(&mut response, items.len(), url, query);
         Ok(response)
+    }
+
+    fn of<T>(self, items: &[T]) -> &[T] {
+        let first = (self.number - 1).saturating_mul(self.size).min(items.len());
+        let end = first.saturating_add(self.size).min(items.len());
+        items.get(first..end).unwrap_or_default()
     }
 
     fn link(self, response: &mut Response, total: usize, url: &str, query: &[(String, String)]) {

@@ -17,6 +17,7 @@ use crate::gate::{Principal, Token};
 use crate::model::{Owner, Scope};
 use crate::payload::time;
 use crate::shared::Shared;
+use crate::state::State as Everything;
 
 pub(super) async fn app(State(shared): Shares, Extension(by): By) -> Answer {
     by.is_app()?;
@@ -75,11 +76,12 @@ pub(super) async fn installations(
     FromQuery(query): Query,
 ) -> Answer {
     by.is_app()?;
-    let all = shared.read(|state| {
-        let json = |owner| installation_json(&shared, owner, &state.writer().account(owner));
-        state.owners.values().map(json).collect()
-    });
-    Page::from_query(&query).list(all, &format!("{}/app/installations", shared.base()), &query)
+    let url = format!("{}/app/installations", shared.base());
+    shared.read(|state| {
+        let all: Vec<&Owner> = state.owners.values().collect();
+        let json = |owner: &&Owner| installation_json(&shared, owner, &state.writer().account(owner));
+        Page::from_query(&query).list(&all, json, &url, &query)
+    })
 }
 
 fn one_installation(shared: &Shared, find: impl Fn(&Owner) -> bool) -> Answer {
@@ -188,14 +190,10 @@ fn confined_to(
     })
 }
 
-/// The repositories that a token sees, in the order of their names.
-fn visible(shared: &Shared, owner: &str, only: Option<&BTreeSet<String>>) -> Vec<Value> {
-    shared.read(|state| {
-        let keys = state.repositories.keys().filter(|key| key.split('/').next() == Some(owner));
-        keys.filter(|key| only.is_none_or(|only| only.contains(*key)))
-            .map(|key| state.repository_json(key))
-            .collect()
-    })
+/// The keys of the repositories that a token sees, in the order of their names.
+fn visible<'a>(state: &'a Everything, owner: &str, only: Option<&BTreeSet<String>>) -> Vec<&'a String> {
+    let keys = state.repositories.keys().filter(|key| key.split('/').next() == Some(owner));
+    keys.filter(|key| only.is_none_or(|only| only.contains(*key))).collect()
 }
 
 pub(super) async fn repositories(
@@ -204,9 +202,12 @@ pub(super) async fn repositories(
     FromQuery(query): Query,
 ) -> Answer {
     let Principal::Installation(token) = by else { return Err(ApiError::forbidden()) };
-    let all = visible(&shared, &token.owner, token.repositories.as_ref());
     let url = format!("{}/installation/repositories", shared.base());
-    Page::from_query(&query).answer("repositories", all, &url, &query)
+    shared.read(|state| {
+        let all = visible(state, &token.owner, token.repositories.as_ref());
+        let json = |key: &&String| state.repository_json(key);
+        Page::from_query(&query).answer("repositories", &all, json, &url, &query)
+    })
 }
 
 pub(super) async fn organization(
@@ -251,8 +252,11 @@ pub(super) async fn organization_repositories(
         Principal::Installation(token) => token.repositories.as_ref(),
         Principal::App | Principal::Person | Principal::Anonymous => None,
     };
-    let all = visible(&shared, scope.word(), only);
-    Page::from_query(&query).list(all, &format!("{}/orgs/{org}/repos", shared.base()), &query)
+    let url = format!("{}/orgs/{org}/repos", shared.base());
+    shared.read(|state| {
+        let all = visible(state, scope.word(), only);
+        Page::from_query(&query).list(&all, |key: &&String| state.repository_json(key), &url, &query)
+    })
 }
 
 pub(super) async fn repository(

@@ -144,13 +144,14 @@ fn jit_config(shared: &Shared, runner: &Runner, work_folder: &str) -> String {
 fn list(shared: &Shared, by: &Principal, scope: &Scope, query: &[(String, String)]) -> Answer {
     by.may(scope, permission(scope), false)?;
     let name = query_value(query, "name");
-    let found = shared.read(|state| {
+    let url = address(shared, scope);
+    shared.read(|state| {
         let here = state.runners.values().filter(|runner| runner.scope == *scope);
-        here.filter(|runner| name.is_none_or(|name| runner.name.eq_ignore_ascii_case(name)))
-            .map(|runner| state.writer().runner(runner))
-            .collect()
-    });
-    Page::from_query(query).answer("runners", found, &address(shared, scope), query)
+        let found: Vec<&Runner> =
+            here.filter(|runner| name.is_none_or(|name| runner.name.eq_ignore_ascii_case(name))).collect();
+        let json = |runner: &&Runner| state.writer().runner(runner);
+        Page::from_query(query).answer("runners", &found, json, &url, query)
+    })
 }
 
 fn get(shared: &Shared, by: &Principal, scope: &Scope, id: &str) -> Answer {
@@ -274,10 +275,11 @@ pub(super) async fn groups(
 ) -> Answer {
     let scope = organization(&shared, &org)?;
     by.may(&scope, permission(&scope), false)?;
-    let all =
-        shared.read(|state| state.groups.iter().map(|group| group_json(&shared, &org, group)).collect());
     let url = format!("{}/orgs/{org}/actions/runner-groups", shared.base());
-    Page::from_query(&query).answer("runner_groups", all, &url, &query)
+    shared.read(|state| {
+        let json = |group: &RunnerGroupSpec| group_json(&shared, &org, group);
+        Page::from_query(&query).answer("runner_groups", &state.groups, json, &url, &query)
+    })
 }
 
 pub(super) async fn group(

@@ -44,7 +44,7 @@ fn run_json(state: &Everything, run: &Run) -> Value {
 }
 
 fn find_run<'a>(state: &'a Everything, key: &str, id: RunId) -> Result<&'a Run, ApiError> {
-    let run = state.runs.get(&id).filter(|run| run.repository.to_lowercase() == key);
+    let run = state.runs.get(&id).filter(|run| run.repository.eq_ignore_ascii_case(key));
     run.ok_or_else(ApiError::not_found)
 }
 
@@ -71,24 +71,24 @@ pub(super) async fn list(
     let key = allowed(&shared, &by, &owner, &repo, false)?;
     let is = |name: &str, value: &str| query_value(&query, name).is_none_or(|wanted| wanted == value);
     let wanted = query_value(&query, "status");
-    let found = shared.read(|state| {
-        let newest_first = state.runs.values().rev().filter(|run| run.repository.to_lowercase() == key);
-        newest_first
+    let url = format!("{}/repos/{owner}/{repo}/actions/runs", shared.base());
+    shared.read(|state| {
+        let newest_first = state.runs.values().rev().filter(|run| run.repository.eq_ignore_ascii_case(&key));
+        let found: Vec<&Run> = newest_first
             .filter(|run| {
                 is("branch", &run.head_branch) && is("event", &run.event) && is("head_sha", &run.head_sha)
             })
             .filter(|run| {
-                let (status, conclusion) = run_status(&jobs_of(state, run, run.attempt));
                 wanted.is_none_or(|wanted| {
+                    let (status, conclusion) = run_status(&jobs_of(state, run, run.attempt));
                     wanted == status.word() || conclusion.map(Conclusion::word) == Some(wanted)
                 })
             })
             .take(LISTED)
-            .map(|run| run_json(state, run))
-            .collect()
-    });
-    let url = format!("{}/repos/{owner}/{repo}/actions/runs", shared.base());
-    Page::from_query(&query).answer("workflow_runs", found, &url, &query)
+            .collect();
+        let json = |run: &&Run| run_json(state, run);
+        Page::from_query(&query).answer("workflow_runs", &found, json, &url, &query)
+    })
 }
 
 pub(super) async fn run(
@@ -110,14 +110,14 @@ pub(super) async fn jobs(
     let key = allowed(&shared, &by, &owner, &repo, false)?;
     let id = number(&id)?;
     let every = query_value(&query, "filter") == Some("all");
-    let found = shared.read(|state| {
-        let run = find_run(state, &key, id)?;
-        let chosen = run.jobs.iter().filter_map(|id| state.jobs.get(id));
-        let chosen = chosen.filter(|job| every || job.attempt == run.attempt);
-        Ok::<Vec<Value>, ApiError>(chosen.map(|job| state.writer().job(job, run)).collect())
-    })?;
     let url = format!("{}/repos/{owner}/{repo}/actions/runs/{id}/jobs", shared.base());
-    Page::from_query(&query).answer("jobs", found, &url, &query)
+    shared.read(|state| {
+        let run = find_run(state, &key, id)?;
+        let all = run.jobs.iter().filter_map(|id| state.jobs.get(id));
+        let chosen: Vec<&Job> = all.filter(|job| every || job.attempt == run.attempt).collect();
+        let json = |job: &&Job| state.writer().job(job, run);
+        Page::from_query(&query).answer("jobs", &chosen, json, &url, &query)
+    })
 }
 
 pub(super) async fn jobs_of_attempt(
@@ -129,15 +129,15 @@ pub(super) async fn jobs_of_attempt(
     let key = allowed(&shared, &by, &owner, &repo, false)?;
     let id = number(&id)?;
     let attempt = u32::try_from(number(&attempt)?).map_err(|_| ApiError::not_found())?;
-    let found = shared.read(|state| {
+    let url = format!("{}/repos/{owner}/{repo}/actions/runs/{id}/attempts/{attempt}/jobs", shared.base());
+    shared.read(|state| {
         let run = find_run(state, &key, id)?;
         if attempt == 0 || attempt > run.attempt {
             return Err(ApiError::not_found());
         }
-        Ok(jobs_of(state, run, attempt).into_iter().map(|job| state.writer().job(job, run)).collect())
-    })?;
-    let url = format!("{}/repos/{owner}/{repo}/actions/runs/{id}/attempts/{attempt}/jobs", shared.base());
-    Page::from_query(&query).answer("jobs", found, &url, &query)
+        let json = |job: &&Job| state.writer().job(job, run);
+        Page::from_query(&query).answer("jobs", &jobs_of(state, run, attempt), json, &url, &query)
+    })
 }
 
 pub(super) async fn cancel(
