@@ -38,14 +38,14 @@ pub struct Reconciler {
     observer: Arc<Observer>,
     executor: Executor,
     outside: Arc<Outside>,
-    resolved: watch::Sender<Arc<Resolved>>,
+    resolved: watch::Sender<Option<Arc<Resolved>>>,
     noted: Vec<Problem>,
     housekept: Option<Timestamp>,
 }
 
 impl Reconciler {
     /// A loop that has not begun.
-    pub fn new(observer: Arc<Observer>, outside: Arc<Outside>, resolved: watch::Sender<Arc<Resolved>>) -> Self {
+    pub fn new(observer: Arc<Observer>, outside: Arc<Outside>, resolved: watch::Sender<Option<Arc<Resolved>>>) -> Self {
         Self {
             observer,
             executor: Executor::new(outside.clone()),
@@ -156,11 +156,13 @@ impl Reconciler {
 }
 
 /// Sends what the documents resolve to, where that concerns intake or providers and is new.
-fn publish(to: &watch::Sender<Arc<Resolved>>, resolved: &Arc<Resolved>) {
+fn publish(to: &watch::Sender<Option<Arc<Resolved>>>, resolved: &Arc<Resolved>) {
     to.send_if_modified(|known| {
-        let same = known.sources == resolved.sources && known.classes == resolved.classes;
+        let same = known
+            .as_ref()
+            .is_some_and(|known| known.sources == resolved.sources && known.classes == resolved.classes);
         if !same {
-            known.clone_from(resolved);
+            *known = Some(resolved.clone());
         }
         !same
     });

@@ -117,10 +117,12 @@ impl Sources {
     }
 
     /// Keeps in step with the documents and the secrets, for ever.
-    pub async fn follow(self: Arc<Self>, mut resolved: watch::Receiver<Arc<Resolved>>) {
+    pub async fn follow(self: Arc<Self>, mut resolved: watch::Receiver<Option<Arc<Resolved>>>) {
         loop {
             let now = resolved.borrow_and_update().clone();
-            self.refresh(&now).await;
+            if let Some(now) = now {
+                self.refresh(&now).await;
+            }
             tokio::select! {
                 changed = resolved.changed() => if changed.is_err() { return },
                 () = tokio::time::sleep(REREAD) => {}

@@ -114,7 +114,7 @@ impl Controller {
         let group_machines = Arc::new(GroupMachines::default());
         tasks.spawn(cancelled(&stop, group_machines.clone().follow(records.clone(), groups.clone())));
         let sources = Arc::new(Sources::new(records.clone(), metrics.clone()));
-        let resolved = watch::Sender::new(Arc::new(Resolved::default()));
+        let resolved = watch::Sender::new(None);
 
         let (address, internal_address, api_address, readiness) = {
             let readiness = watch::Sender::new(Readiness::NotReady("the configuration is being read".to_owned()));
@@ -249,7 +249,7 @@ async fn follow_files(directory: PathBuf, records: Arc<LocalRecords>) {
 }
 
 /// Resolves the documents for intake and providers as they change, whether or not this replica acts.
-async fn follow_documents(observer: Arc<Observer>, resolved: watch::Sender<Arc<Resolved>>) {
+async fn follow_documents(observer: Arc<Observer>, resolved: watch::Sender<Option<Arc<Resolved>>>) {
     loop {
         if let Some(now) = observer.resolve() {
             super::publish(&resolved, &Arc::new(now));

@@ -197,7 +197,7 @@ impl Bed {
             match answer {
                 Ok(found) => return Ok(found),
                 Err(state) if tokio::time::Instant::now() >= end => {
-                    bail!("waited {deadline:?} for {what}; now: {state}");
+                    bail!("waited {deadline:?} for {what}; now: {state}\nstint's log ends:\n{}", self.stint.log_tail());
                 }
                 Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
             }

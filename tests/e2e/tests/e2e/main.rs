@@ -1,0 +1,13 @@
+//! End-to-end tests on the real parts: Kubernetes, the azure-aci virtual node, and the `stint` process; GitHub and Azure are
+//! emulated over HTTP.
+
+mod burst;
+mod configuration;
+mod crashes;
+mod deliveries;
+mod demo;
+mod endings;
+mod flow;
+mod outage;
+mod proxy;
+mod replicas;
