@@ -1,5 +1,7 @@
 //! Deliveries over HTTP, from the request to what is stored.
 
+#![expect(clippy::unwrap_used, reason = "a helper of a test fails with it")]
+
 mod web_memory;
 
 use std::collections::HashMap;

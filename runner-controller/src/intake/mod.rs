@@ -117,28 +117,39 @@ async fn handle(state: &IntakeState, name: &str, request: Request) -> (Response,
             };
             (line(status, text), outcome)
         }
-        Err(Turned { answer, outcome }) => (answer, outcome),
+        Err(turned) => (turned.answer(), turned.outcome),
     };
     (answer, outcome, true)
 }
 
 /// A delivery of which nothing was stored.
 struct Turned {
-    answer: Response,
+    status: StatusCode,
     outcome: DeliveryOutcome,
+    text: String,
+    retry_seconds: Option<u64>,
 }
 
 impl Turned {
     fn new(status: StatusCode, outcome: DeliveryOutcome, text: impl std::fmt::Display) -> Self {
-        Self { answer: line(status, text), outcome }
+        Self { status, outcome, text: text.to_string(), retry_seconds: None }
     }
 
     fn ignored(text: impl std::fmt::Display) -> Self {
         Self::new(StatusCode::ACCEPTED, DeliveryOutcome::Ignored, format_args!("ignored: {text}"))
     }
 
-    fn put_off(text: &str, seconds: Option<u64>) -> Self {
-        Self { answer: unavailable(text, seconds), outcome: DeliveryOutcome::Unavailable }
+    fn put_off(text: &str, retry_seconds: Option<u64>) -> Self {
+        let outcome = DeliveryOutcome::Unavailable;
+        Self { retry_seconds, ..Self::new(StatusCode::SERVICE_UNAVAILABLE, outcome, text) }
+    }
+
+    fn answer(&self) -> Response {
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            unavailable(&self.text, self.retry_seconds)
+        } else {
+            line(self.status, &self.text)
+        }
     }
 }
 
