@@ -1,1 +1,365 @@
-//! To be written.
+//! Execute: carries out what was planned. The only code that writes to the outside.
+//!
+//! Every action is idempotent or preceded by a recorded intent, so that a crash at any point leaves something that
+//! the next pass can go on from. Nothing is retried here: a failed action is held back for a while and planned again.
+
+mod holds;
+mod jobs;
+mod start;
+mod teardown;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use jiff::Timestamp;
+use runner_core::job::{Job, JobState};
+use runner_core::lifecycle::{Runner, RunnerFact, Step, Teardown};
+use runner_core::plan::{Action, Hold, NewRunner, Plan};
+use runner_core::reason::Reason;
+use runner_core::setup::PlaceKind;
+use tokio::sync::Notify;
+use tokio_util::task::TaskTracker;
+
+use crate::clock;
+use crate::config::{Installation, Resolved, ResolvedClass, ResolvedPlace};
+use crate::observe::View;
+use crate::observe::group_machines::GroupMachines;
+use crate::ports::{CallError, CallErrorKind, CallResult, GroupAddress, Groups, Ledger, Pods, Provider, Records};
+use crate::reconcile::sources::Sources;
+use crate::telemetry::Metrics;
+use holds::Holds;
+
+/// How many records of new runners are written at once.
+const CREATES_AT_ONCE: usize = 16;
+
+/// All that actions write to.
+pub struct Outside {
+    /// Records.
+    pub records: Arc<dyn Records>,
+    /// Pods; `None` without a cluster.
+    pub pods: Option<Arc<dyn Pods>>,
+    /// Container groups.
+    pub groups: Arc<dyn Groups>,
+    /// Groups that Stint creates itself, as seen.
+    pub group_machines: Arc<GroupMachines>,
+    /// Ledger.
+    pub ledger: Arc<dyn Ledger>,
+    /// Sources.
+    pub sources: Arc<Sources>,
+    /// What documents fall back on.
+    pub installation: Installation,
+    /// Metrics.
+    pub metrics: Arc<Metrics>,
+}
+
+/// What came of an action.
+enum Outcome {
+    /// It is done, or what came of it is recorded.
+    Done,
+    /// Nothing went wrong, but it must be looked at again after this.
+    Again(Duration),
+}
+
+/// Carries out plans.
+pub struct Executor {
+    outside: Arc<Outside>,
+    holds: Arc<Holds>,
+    tasks: TaskTracker,
+    finished: Arc<Notify>,
+}
+
+/// One step of one runner, with all that it needs to know.
+struct StepOrder {
+    runner: Runner,
+    step: Step,
+    because: Option<Reason>,
+    /// The job that ran on it, as far as is known.
+    ran: Option<Job>,
+    /// The job that it was started for.
+    own: Option<Job>,
+    class: Option<Arc<ResolvedClass>>,
+    place: Option<Arc<ResolvedPlace>>,
+}
+
+impl Executor {
+    /// An executor that has nothing under way.
+    pub fn new(outside: Arc<Outside>) -> Self {
+        Self {
+            outside,
+            holds: Arc::new(Holds::default()),
+            tasks: TaskTracker::new(),
+            finished: Arc::new(Notify::new()),
+        }
+    }
+
+    /// What is under way or held back.
+    pub fn holds(&self) -> HashMap<String, Hold> {
+        self.holds.all(clock::now())
+    }
+
+    /// Completes when an action has ended since the last completion.
+    pub async fn finished(&self) {
+        self.finished.notified().await;
+    }
+
+    /// Waits until nothing is under way.
+    pub async fn drain(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+        self.tasks.reopen();
+    }
+
+    /// Begins to carry out a plan. Reservations and new records are written before this returns; everything else goes
+    /// on beside the following passes, which leave the runner or job alone meanwhile.
+    ///
+    /// # Errors
+    /// `Conflict` where another process has taken over: nothing more may be done.
+    pub async fn begin(&self, plan: Plan, view: &View) -> CallResult<()> {
+        let mut starts: Vec<NewRunner> = Vec::new();
+        let mut unreserve: Vec<String> = Vec::new();
+        let context = Context::of(view);
+        for action in plan.actions {
+            match action {
+                Action::Start(new) => starts.push(*new),
+                Action::Unreserve { runner } => unreserve.push(runner),
+                Action::Step { runner, step, because } => {
+                    if let Some(order) = context.order(&runner, step, because) {
+                        let outside = self.outside.clone();
+                        self.spawn(runner, step_name(&order.step), async move { outside.step(order).await });
+                    }
+                }
+                Action::Report { job, report } => {
+                    let outside = self.outside.clone();
+                    self.spawn(job.to_string(), "report", async move {
+                        outside.records.report(&job, &report).await.map(|()| Outcome::Done)
+                    });
+                }
+                Action::ReadJob { job } => {
+                    if let Some(known) = context.jobs.get(&job).map(|job| (*job).clone()) {
+                        let outside = self.outside.clone();
+                        self.spawn(job.to_string(), "read-job", async move { outside.read_job(&known).await });
+                    }
+                }
+                Action::Expire { job } => {
+                    let outside = self.outside.clone();
+                    self.spawn(job.to_string(), "expire", async move {
+                        outside.records.expire(&job).await.map(|()| Outcome::Done)
+                    });
+                }
+            }
+        }
+        if !unreserve.is_empty() {
+            self.outside.records.unreserve(&unreserve).await?;
+        }
+        self.start(starts).await
+    }
+
+    /// Reserves new runners, all in one write, then writes their records.
+    async fn start(&self, starts: Vec<NewRunner>) -> CallResult<()> {
+        if starts.is_empty() {
+            return Ok(());
+        }
+        let names: Vec<String> = starts.iter().map(|new| new.name.clone()).collect();
+        self.outside.records.reserve(&names).await?;
+        let at = clock::now();
+        let created = futures::stream::iter(&starts)
+            .map(|new| async move { (new, self.outside.records.create_runner(new, at).await) })
+            .buffer_unordered(CREATES_AT_ONCE)
+            .collect::<Vec<_>>()
+            .await;
+        for (new, result) in created {
+            self.outside.metrics.action("start", outcome_word(result.is_ok()));
+            match result {
+                Ok(()) => tracing::info!(
+                    runner = new.name,
+                    job = %new.job,
+                    class = new.matched.label(),
+                    place = new.place,
+                    "runner {} of job {} is reserved at {}",
+                    new.ordinal,
+                    new.job,
+                    new.place
+                ),
+                Err(error) => {
+                    tracing::warn!(runner = new.name, job = %new.job, %error, "a runner's record cannot be written");
+                    self.holds.failed(&new.name, &error, clock::now());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn spawn(
+        &self,
+        name: String,
+        action: &'static str,
+        work: impl Future<Output = CallResult<Outcome>> + Send + 'static,
+    ) {
+        self.holds.begin(&name);
+        let (holds, finished, metrics) = (self.holds.clone(), self.finished.clone(), self.outside.metrics.clone());
+        self.tasks.spawn(async move {
+            let result = work.await;
+            metrics.action(action, outcome_word(result.is_ok()));
+            match result {
+                Ok(Outcome::Done) => holds.done(&name),
+                Ok(Outcome::Again(after)) => holds.again(&name, clock::now(), after),
+                Err(error) => {
+                    let until = holds.failed(&name, &error, clock::now());
+                    tracing::warn!(subject = name, action, %error, again_at = %until, "{action} of {name} failed");
+                }
+            }
+            finished.notify_one();
+        });
+    }
+}
+
+/// What orders are completed from, looked up once per plan.
+struct Context<'a> {
+    resolved: &'a Resolved,
+    runners: HashMap<&'a str, &'a Runner>,
+    jobs: HashMap<&'a runner_core::job::JobKey, &'a Job>,
+    ran: HashMap<String, &'a Job>,
+}
+
+impl<'a> Context<'a> {
+    fn of(view: &'a View) -> Self {
+        let mut ran = HashMap::new();
+        for job in &view.snapshot.jobs {
+            if let JobState::Running { runner: Some(runner) } | JobState::Ended { runner: Some(runner), .. } = job.state()
+            {
+                ran.insert(runner, job);
+            }
+        }
+        Self {
+            resolved: &view.resolved,
+            runners: view.snapshot.runners.iter().map(|runner| (runner.name.as_str(), runner)).collect(),
+            jobs: view.snapshot.jobs.iter().map(|job| (&job.key, job)).collect(),
+            ran,
+        }
+    }
+
+    fn order(&self, name: &str, step: Step, because: Option<Reason>) -> Option<StepOrder> {
+        let runner = (*self.runners.get(name)?).clone();
+        Some(StepOrder {
+            ran: self.ran.get(name).map(|job| (*job).clone()),
+            own: self.jobs.get(&runner.job).map(|job| (*job).clone()),
+            class: self.resolved.classes.get(&runner.matched.class).cloned(),
+            place: self.resolved.places.get(&runner.place).cloned(),
+            runner,
+            step,
+            because,
+        })
+    }
+}
+
+impl StepOrder {
+    /// When the runner's teardown was decided.
+    fn ending_since(&self) -> Option<Timestamp> {
+        self.runner.facts.teardown.as_ref().map(|teardown| teardown.at)
+    }
+}
+
+fn teardown_fact(reason: &Reason) -> RunnerFact {
+    RunnerFact::Teardown(Teardown {
+        code: reason.code().to_owned(),
+        sentence: reason.sentence(),
+        at: clock::now(),
+    })
+}
+
+impl Outside {
+    async fn step(&self, order: StepOrder) -> CallResult<Outcome> {
+        if let Some(reason) = &order.because {
+            tracing::info!(
+                runner = order.runner.name,
+                job = %order.runner.job,
+                reason = reason.code(),
+                "runner {} ends: {}",
+                order.runner.name,
+                reason.sentence()
+            );
+            // With a registration in question, its source decides whether the runner ends at all.
+            if order.step != Step::Deregister {
+                self.records.record(&order.runner.name, &[teardown_fact(reason)]).await?;
+            }
+        }
+        match order.step.clone() {
+            Step::Register => self.register(&order).await,
+            Step::Launch => self.launch(&order).await,
+            Step::Recover => self.recover(&order).await,
+            Step::Capture { last } => self.capture(&order, last).await,
+            Step::DeleteMachine => self.delete_machine(&order).await,
+            Step::ConfirmGone => self.confirm_gone(&order).await,
+            Step::Bill => self.bill(&order).await,
+            Step::Deregister => self.deregister(&order).await,
+            Step::Release => self.release(&order).await,
+        }
+    }
+
+    async fn record(&self, order: &StepOrder, facts: &[RunnerFact]) -> CallResult<()> {
+        self.records.record(&order.runner.name, facts).await
+    }
+
+    fn provider(&self, source: &str) -> CallResult<Arc<dyn Provider>> {
+        self.sources.provider(source).ok_or_else(|| {
+            CallError::new(CallErrorKind::Unavailable, format!("source {source} is not configured or cannot be used now"))
+        })
+    }
+
+    fn address(&self, order: &StepOrder) -> GroupAddress {
+        let mut address = address_of(&order.runner, order.place.as_deref());
+        if address.subscription.is_empty() {
+            address.subscription = self.installation.subscription.clone().unwrap_or_default();
+            address.resource_group = self.installation.resource_group.clone().unwrap_or_default();
+        }
+        if order.runner.kind == PlaceKind::VirtualNode
+            && let Some(pods) = &self.pods
+        {
+            address.name = pods.group_name(&order.runner.name);
+        }
+        address
+    }
+}
+
+/// Where a runner's container group is: as its record says, else as its place says.
+pub fn address_of(runner: &Runner, place: Option<&ResolvedPlace>) -> GroupAddress {
+    let ids = [
+        runner.facts.group.as_ref().map(|group| group.id.as_str()),
+        runner.facts.launched.as_ref().map(|launched| launched.uid.as_str()),
+    ];
+    for id in ids.into_iter().flatten() {
+        let parts: Vec<&str> = id.trim_start_matches('/').split('/').collect();
+        if let [_, subscription, _, resource_group, _, _, _, name] = parts.as_slice() {
+            return GroupAddress {
+                subscription: (*subscription).to_owned(),
+                resource_group: (*resource_group).to_owned(),
+                name: (*name).to_owned(),
+            };
+        }
+    }
+    GroupAddress {
+        subscription: place.map(|place| place.subscription.clone()).unwrap_or_default(),
+        resource_group: place.map(|place| place.resource_group.clone()).unwrap_or_default(),
+        name: runner.name.clone(),
+    }
+}
+
+fn outcome_word(ok: bool) -> &'static str {
+    if ok { "ok" } else { "failed" }
+}
+
+fn step_name(step: &Step) -> &'static str {
+    match step {
+        Step::Register => "register",
+        Step::Launch => "launch",
+        Step::Recover => "recover",
+        Step::Capture { .. } => "capture",
+        Step::DeleteMachine => "delete-machine",
+        Step::ConfirmGone => "confirm-gone",
+        Step::Bill => "bill",
+        Step::Deregister => "deregister",
+        Step::Release => "release",
+    }
+}

@@ -17,5 +17,6 @@ pub mod observe;
 pub mod ports;
 pub mod providers;
 pub mod reconcile;
+pub mod sqlite;
 pub mod telemetry;
 pub mod web;

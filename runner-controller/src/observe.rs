@@ -1,1 +1,95 @@
-//! To be written.
+//! Observe: everything that a planning pass looks at, from memory.
+//!
+//! It reads no network and decides nothing.
+
+pub mod group_machines;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use runner_core::plan::{Hold, Snapshot};
+
+use crate::config::{Installation, Resolved, resolve};
+use crate::ports::{Pods, Records};
+use group_machines::GroupMachines;
+
+/// Where a pass looks.
+pub struct Observer {
+    /// Records and documents.
+    pub records: Arc<dyn Records>,
+    /// Pods and nodes; `None` without a cluster.
+    pub pods: Option<Arc<dyn Pods>>,
+    /// Groups that Stint creates itself.
+    pub groups: Arc<GroupMachines>,
+    /// What documents fall back on.
+    pub installation: Installation,
+}
+
+/// What a pass sees.
+pub struct View {
+    /// For the planner.
+    pub snapshot: Snapshot,
+    /// For execution.
+    pub resolved: Arc<Resolved>,
+}
+
+impl Observer {
+    /// Everything as last seen, or `None` while something has not been read once. `troubles`: sources at which no
+    /// runner can register now, and why.
+    pub fn observe(
+        &self,
+        held: HashMap<String, Hold>,
+        troubles: &HashMap<String, String>,
+    ) -> Option<View> {
+        let records = self.records.observe()?;
+        let mut machines = self.groups.observe(&records.runners)?;
+        let nodes = match &self.pods {
+            Some(pods) => {
+                let seen = pods.observe()?;
+                machines.extend(seen.machines);
+                seen.nodes
+            }
+            None => Vec::new(),
+        };
+        let documents = self.records.documents()?;
+        let mut resolved = resolve(&documents, &nodes, &self.installation);
+        for (name, why) in troubles {
+            if let Some(source) = resolved.setup.sources.get_mut(name) {
+                source.unavailable = Some(why.clone());
+            }
+        }
+        let snapshot = Snapshot {
+            setup: resolved.setup.clone(),
+            jobs: records.jobs,
+            runners: records.runners,
+            machines,
+            reserved: records.reserved,
+            held,
+        };
+        Some(View { snapshot, resolved: Arc::new(resolved) })
+    }
+
+    /// What the documents resolve to, as last seen, or `None` while something has not been read once.
+    pub fn resolve(&self) -> Option<Resolved> {
+        let nodes = match &self.pods {
+            Some(pods) => pods.observe()?.nodes,
+            None => Vec::new(),
+        };
+        Some(resolve(&*self.records.documents()?, &nodes, &self.installation))
+    }
+
+    /// Completes when a pass may see something new.
+    pub async fn changed(&self) {
+        let pods = async {
+            match &self.pods {
+                Some(pods) => pods.changed().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = self.records.changed() => {}
+            () = pods => {}
+            () = self.groups.changed() => {}
+        }
+    }
+}

@@ -7,6 +7,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub mod agent;
+
 use async_trait::async_trait;
 use jiff::Timestamp;
 use runner_core::billing::Bill;
@@ -16,7 +18,7 @@ use runner_core::plan::NewRunner;
 use runner_core::setup::Scope;
 use secrecy::SecretString;
 
-use crate::config::Documents;
+use crate::config::{Documents, Problem};
 
 /// Why a call to the outside did not succeed.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -59,12 +61,23 @@ pub type CallResult<T> = Result<T, CallError>;
 /// writes laid over them.
 #[async_trait]
 pub trait Records: Send + Sync {
-    /// All records and documents as last seen, or `None` while not every list has been read once.
+    /// All records as last seen, or `None` while not every list has been read once.
     fn observe(&self) -> Option<Observed>;
+    /// All documents as last seen, or `None` while not every list has been read once.
+    fn documents(&self) -> Option<Arc<Documents>>;
     /// One runner, as last seen.
     fn runner(&self, name: &str) -> Option<Runner>;
+    /// Whether a job is stored, as last seen.
+    fn knows_job(&self, key: &JobKey) -> bool;
     /// Completes when anything that `observe` shows may have changed since the last completion.
     async fn changed(&self);
+
+    /// Makes this process the one that may reserve: whoever was before gets `Conflict` from then on. `ledger`: the id
+    /// of the ledger that this process writes; `adopt`: let it replace another one.
+    ///
+    /// # Errors
+    /// `Refused` where the installation's rows are in another ledger.
+    async fn take_over(&self, holder: &str, ledger: &str, adopt: bool) -> CallResult<()>;
 
     /// Stores a fact, durably, and the job with it if it is new.
     ///
@@ -108,6 +121,8 @@ pub trait Records: Send + Sync {
     /// # Errors
     /// `NotFound` where there is none of that name.
     async fn secret(&self, name: &str) -> CallResult<HashMap<String, SecretString>>;
+    /// Writes beside each document what keeps it from being used, or that nothing does.
+    async fn note_problems(&self, problems: &[Problem]) -> CallResult<()>;
 }
 
 /// What became of a fact.
@@ -130,8 +145,6 @@ pub struct Observed {
     pub runners: Vec<Runner>,
     /// Reserved names.
     pub reserved: std::collections::BTreeSet<String>,
-    /// Configuration.
-    pub documents: Arc<Documents>,
 }
 
 /// Pods, and the virtual nodes that run them.
@@ -319,6 +332,8 @@ pub struct JobReading {
 /// The append-only record of what each runner cost, and the logs that outlive it.
 #[async_trait]
 pub trait Ledger: Send + Sync {
+    /// What tells this ledger from any other, for as long as it exists.
+    fn id(&self) -> &str;
     /// Commits a row. The same group and machine again is no error and changes nothing; answers whether it was new.
     async fn commit(&self, row: &LedgerRow) -> CallResult<bool>;
     /// All rows, oldest first.

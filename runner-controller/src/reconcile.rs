@@ -1,1 +1,166 @@
-//! To be written.
+//! The loop: observe → plan → execute → record.
+//!
+//! It is woken by whatever changes and by the clock, looks at everything each time, and keeps nothing between passes
+//! but what is under way.
+
+pub mod sources;
+pub mod wiring;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use runner_core::job::Standing;
+use runner_core::plan::{Plan, plan};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock;
+use crate::config::{Problem, Resolved};
+use crate::execute::{Executor, Outside};
+use crate::observe::{Observer, View};
+use crate::ports::CallResult;
+use crate::telemetry::{Metrics, RunnerState};
+
+/// How long what has changed is collected before the next pass.
+const COLLECT: Duration = Duration::from_millis(10);
+/// The longest pause between two passes.
+const LONGEST: SignedDuration = SignedDuration::from_secs(30);
+/// How often logs that have been kept long enough are looked for.
+const HOUSEKEEPING: SignedDuration = SignedDuration::from_hours(1);
+/// How long logs are kept.
+const LOGS_KEPT: SignedDuration = SignedDuration::from_hours(14 * 24);
+
+/// The loop's own state.
+pub struct Reconciler {
+    observer: Arc<Observer>,
+    executor: Executor,
+    outside: Arc<Outside>,
+    resolved: watch::Sender<Arc<Resolved>>,
+    noted: Vec<Problem>,
+    housekept: Option<Timestamp>,
+}
+
+impl Reconciler {
+    /// A loop that has not begun.
+    pub fn new(observer: Arc<Observer>, outside: Arc<Outside>, resolved: watch::Sender<Arc<Resolved>>) -> Self {
+        Self {
+            observer,
+            executor: Executor::new(outside.clone()),
+            outside,
+            resolved,
+            noted: Vec::new(),
+            housekept: None,
+        }
+    }
+
+    /// Passes again and again until `stop`, then waits for what is under way.
+    ///
+    /// # Errors
+    /// `Conflict` where another process has taken over.
+    pub async fn run(&mut self, stop: &CancellationToken) -> CallResult<()> {
+        let result = loop {
+            let wake_at = match self.pass().await {
+                Ok(wake_at) => wake_at,
+                Err(error) => break Err(error),
+            };
+            let now = clock::now();
+            let latest = now.saturating_add(LONGEST).unwrap_or(Timestamp::MAX);
+            let pause = wake_at.map_or(latest, |at| at.min(latest)).duration_since(now);
+            tokio::select! {
+                () = stop.cancelled() => break Ok(()),
+                () = self.observer.changed() => {}
+                () = self.executor.finished() => {}
+                () = self.outside.sources.changed() => {}
+                () = tokio::time::sleep(Duration::try_from(pause).unwrap_or_default()) => {}
+            }
+            tokio::time::sleep(COLLECT).await;
+        };
+        self.executor.drain().await;
+        result
+    }
+
+    /// One pass. Answers when the next is due at the latest.
+    async fn pass(&mut self) -> CallResult<Option<Timestamp>> {
+        let now = clock::now();
+        let troubles = self.outside.sources.troubles(now);
+        let Some(view) = self.observer.observe(self.executor.holds(), &troubles) else {
+            return Ok(None);
+        };
+        let started = std::time::Instant::now();
+        let plan = plan(&view.snapshot, now);
+        self.outside.metrics.planned(started.elapsed());
+        self.show(&view, &plan);
+        let wake_at = plan.wake_at;
+        self.executor.begin(plan, &view).await?;
+        self.publish(&view).await;
+        self.keep_house(now).await;
+        Ok(wake_at)
+    }
+
+    /// Tells the rest of the program, and the documents, what the documents resolve to.
+    async fn publish(&mut self, view: &View) {
+        publish(&self.resolved, &view.resolved);
+        let mut problems = view.resolved.problems.clone();
+        problems.extend(self.outside.sources.problems());
+        problems.sort();
+        match self.outside.records.note_problems(&problems).await {
+            Ok(()) => {}
+            Err(error) => tracing::warn!(%error, "a problem cannot be written beside its document"),
+        }
+        if problems != self.noted {
+            for problem in problems.iter().filter(|problem| !self.noted.contains(problem)) {
+                tracing::error!(kind = problem.kind, name = problem.name, "{} {}: {}", problem.kind, problem.name, problem.message);
+            }
+            self.noted = problems;
+        }
+    }
+
+    async fn keep_house(&mut self, now: Timestamp) {
+        if self.housekept.is_some_and(|last| now.duration_since(last) < HOUSEKEEPING) {
+            return;
+        }
+        self.housekept = Some(now);
+        let before = now.saturating_sub(LOGS_KEPT).unwrap_or(Timestamp::MIN);
+        if let Err(error) = self.outside.ledger.forget_logs_before(before).await {
+            tracing::warn!(%error, "old logs cannot be deleted");
+        }
+    }
+
+    /// Counts jobs and runners for the metrics, and says why jobs wait.
+    fn show(&self, view: &View, plan: &Plan) {
+        let metrics: &Metrics = &self.outside.metrics;
+        let mut standings: BTreeMap<Standing, usize> = Standing::ALL.into_iter().map(|one| (one, 0)).collect();
+        for job in &view.snapshot.jobs {
+            *standings.entry(job.report.standing).or_default() += 1;
+        }
+        metrics.set_jobs(standings);
+        metrics.set_runners(view.snapshot.runners.iter().map(|runner| {
+            let state = if runner.ending() {
+                RunnerState::Ending
+            } else if runner.facts.agent.job_started.is_some() {
+                RunnerState::Busy
+            } else if runner.facts.agent.booted.is_some() {
+                RunnerState::Idle
+            } else {
+                RunnerState::Starting
+            };
+            (runner.matched.class.as_str(), runner.place.as_str(), state)
+        }));
+        for (job, reason) in &plan.reasons {
+            tracing::debug!(%job, reason = reason.code(), "job {job}: {}", reason.sentence());
+        }
+    }
+}
+
+/// Sends what the documents resolve to, where that concerns intake or providers and is new.
+fn publish(to: &watch::Sender<Arc<Resolved>>, resolved: &Arc<Resolved>) {
+    to.send_if_modified(|known| {
+        let same = known.sources == resolved.sources && known.classes == resolved.classes;
+        if !same {
+            known.clone_from(resolved);
+        }
+        !same
+    });
+}

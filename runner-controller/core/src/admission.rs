@@ -66,3 +66,6 @@ impl<'a> Usage<'a> {
         *size = size.saturating_add(1);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -79,9 +79,21 @@ pub fn bill(runner: &Runner, group_id: &str, price: &Price) -> Option<Bill> {
     let launched = facts.launched.as_ref().map(|launched| launched.at);
     let gone = facts.gone?;
 
-    let (started_at, started_from) = match (group.and_then(|group| group.pull_started), facts.agent.booted) {
+    // The first sign that its container ran: the meter had started by then.
+    let ran = [
+        group.and_then(|group| group.started.or(group.stopped)),
+        facts.agent.booted,
+        facts.agent.job_started,
+        facts.agent.job_completed,
+        facts.agent.exiting,
+        facts.busy_seen,
+    ]
+    .into_iter()
+    .flatten()
+    .min();
+    let (started_at, started_from) = match (group.and_then(|group| group.pull_started), ran) {
         (Some(at), _) => (at, TimeSource::Arm),
-        (None, Some(booted)) => (launched.unwrap_or(booted), TimeSource::Estimated),
+        (None, Some(ran)) => (launched.unwrap_or(ran).min(ran), TimeSource::Estimated),
         (None, None) => return None,
     };
     let (stopped_at, stopped_from) = match (group.and_then(|group| group.stopped), facts.agent.exiting) {
@@ -93,9 +105,7 @@ pub fn bill(runner: &Runner, group_id: &str, price: &Price) -> Option<Bill> {
 
     let start_bound = match started_from {
         TimeSource::Arm => 0,
-        TimeSource::CallBack | TimeSource::Estimated => {
-            ceil_seconds(started_at, facts.agent.booted.unwrap_or(started_at))
-        }
+        TimeSource::CallBack | TimeSource::Estimated => ceil_seconds(started_at, ran.unwrap_or(started_at)),
     };
     let stop_bound = match stopped_from {
         TimeSource::Arm => 0,
@@ -112,7 +122,10 @@ pub fn bill(runner: &Runner, group_id: &str, price: &Price) -> Option<Bill> {
     let per_hour = Decimal::from(vcpu) * price.vcpu_hour + memory_gb * price.gb_hour;
     let amount = (per_hour * Decimal::from(seconds) / Decimal::from(3600)).round_dp(8);
     Some(Bill {
-        group_id: group.map(|group| group.id.clone()).filter(|id| !id.is_empty()).unwrap_or(group_id.to_owned()),
+        group_id: group
+            .map(|group| group.id.clone())
+            .filter(|id| !id.is_empty())
+            .unwrap_or(group_id.to_owned()),
         started_at,
         started_from,
         stopped_at,

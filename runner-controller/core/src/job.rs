@@ -9,8 +9,12 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::setup::saturating_add;
 
-/// How the id of a fact begins that Stint read from the source itself.
+/// How the id of a fact begins that Stint read from the source itself. Each reading has an id of its own.
 pub const READ_PREFIX: &str = "read-";
+
+/// How long after a runner's sign the source is asked about its job: an event that is not lost arrives within it, and
+/// an answer that was under way at the sign tells nothing of it.
+pub(crate) const READ_AFTER_SIGN: SignedDuration = SignedDuration::from_secs(15);
 
 /// What identifies a job: its source, the source's id of it, and the attempt.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -118,7 +122,7 @@ pub struct JobReport {
     pub conclusion: Option<String>,
     /// How many runners were started for it; the next one has this number plus one.
     pub runners_started: u32,
-    /// How many of them failed before they had a job.
+    /// How many of them failed before they had a job, as far as that counts against the class's limit.
     pub failed: u32,
     /// The number of the last runner that was looked at for `failed`.
     pub counted: u32,
@@ -217,12 +221,18 @@ impl Job {
             self.facts
                 .iter()
                 .filter(|fact| matches!(fact.action, JobAction::InProgress | JobAction::Completed))
-                .filter_map(|fact| fact.runner.as_ref().map(|runner| (fact.action, fact.heard_at, &fact.id, runner)))
+                .filter_map(|fact| {
+                    fact.runner.as_ref().map(|runner| (fact.action, fact.heard_at, &fact.id, runner))
+                })
                 .max_by(|a, b| (a.0, a.1, a.2).cmp(&(b.0, b.1, b.2)))
                 .map(|found| found.3.clone())
         };
         if let Some(end) = first(JobAction::Completed) {
-            return JobState::Ended { conclusion: end.conclusion.clone(), runner: runner(), at: end.heard_at };
+            return JobState::Ended {
+                conclusion: end.conclusion.clone(),
+                runner: runner(),
+                at: end.heard_at,
+            };
         }
         if first(JobAction::InProgress).is_some() {
             return JobState::Running { runner: runner() };
@@ -256,6 +266,30 @@ impl Job {
     /// When anything was last heard of the job.
     pub fn last_fact_at(&self) -> Timestamp {
         self.facts.iter().map(|fact| fact.heard_at).max().unwrap_or(self.stored_at)
+    }
+
+    /// Whether the source itself was asked about the job well after the moment given.
+    pub(crate) fn read_since(&self, sign: Timestamp) -> bool {
+        let after = saturating_add(sign, READ_AFTER_SIGN);
+        self.facts.iter().any(|fact| fact.id.starts_with(READ_PREFIX) && fact.heard_at >= after)
+    }
+
+    /// Since when the job has been in its state. Hearing the same again does not move it.
+    pub(crate) fn state_since(&self) -> Timestamp {
+        let first = |action, after: Option<Timestamp>| {
+            self.facts
+                .iter()
+                .filter(|fact| fact.action == action && after.is_none_or(|after| fact.heard_at >= after))
+                .map(|fact| fact.heard_at)
+                .min()
+                .unwrap_or(self.stored_at)
+        };
+        match self.state() {
+            JobState::Queued { since, .. } => since,
+            JobState::Waiting => first(JobAction::Waiting, self.last_heard(JobAction::Queued)),
+            JobState::Running { .. } => first(JobAction::InProgress, None),
+            JobState::Ended { at, .. } => at,
+        }
     }
 
     fn last_heard(&self, action: JobAction) -> Option<Timestamp> {

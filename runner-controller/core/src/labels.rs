@@ -52,7 +52,10 @@ pub fn match_class(setup: &Setup, labels: &[String]) -> Result<Matched, Reason> 
     let carries = |label: &str| {
         label == own
             || GENERIC.contains(&label)
-            || setup.classes.get(&matched.class).is_some_and(|class| class.labels.iter().any(|other| other == label))
+            || setup
+                .classes
+                .get(&matched.class)
+                .is_some_and(|class| class.labels.iter().any(|other| other == label))
     };
     match lower.iter().position(|label| !carries(label)) {
         None => Ok(matched),
@@ -66,25 +69,30 @@ pub fn match_class(setup: &Setup, labels: &[String]) -> Result<Matched, Reason> 
 /// What a runner of this class and size registers with.
 pub fn registered_labels(class: &Class, matched: &Matched) -> Vec<String> {
     let mut labels = vec![matched.label()];
-    labels.extend(GENERIC.iter().map(|label| (*label).to_owned()));
-    labels.extend(class.labels.iter().cloned());
+    for label in GENERIC.iter().copied().chain(class.labels.iter().map(String::as_str)) {
+        if !labels.iter().any(|own| same(own, label)) {
+            labels.push(label.to_owned());
+        }
+    }
     labels
 }
 
 /// Whether a runner with `carried` labels may be handed a job that asks for `wanted`, as GitHub decides it.
 pub fn covers(carried: &[String], wanted: &[String]) -> bool {
-    wanted.iter().all(|label| carried.iter().any(|own| own.eq_ignore_ascii_case(label)))
+    wanted.iter().all(|label| carried.iter().any(|own| same(own, label)))
+}
+
+fn same(a: &str, b: &str) -> bool {
+    a.eq_ignore_ascii_case(b) || a.to_lowercase() == b.to_lowercase()
 }
 
 /// What one lower-case label asks of one class: a size, a size that does not exist, or nothing.
 fn ask(class: &Class, label: &str) -> Option<Result<Matched, Reason>> {
     let name = class.name.to_lowercase();
     let sized = |size: &String| Matched { class: class.name.clone(), size: size.clone() };
-    if let Some(size) = class
-        .sizes
-        .keys()
-        .find(|size| if size.is_empty() { label == name } else { label == format!("{name}-{}", size.to_lowercase()) })
-    {
+    if let Some(size) = class.sizes.keys().find(|size| {
+        if size.is_empty() { label == name } else { label == format!("{name}-{}", size.to_lowercase()) }
+    }) {
         return Some(Ok(sized(size)));
     }
     let sizes = || class.sizes.keys().filter(|size| !size.is_empty()).cloned().collect::<Vec<_>>();

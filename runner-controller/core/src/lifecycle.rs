@@ -11,9 +11,13 @@
 //!
 //! Guarantees: a call that cannot be repeated (register, launch) is planned at most once for a runner; a runner that
 //! may be busy is deregistered before its machine is deleted, and kept if its source refuses; nothing is released
-//! before its machine is confirmed gone and billed.
+//! before its machine is confirmed gone and billed; nothing is begun for a runner that no job needs.
+
+mod facts;
 
 use jiff::{SignedDuration, Timestamp};
+
+pub use self::facts::{AgentFacts, GroupFacts, Launched, Registered, RunnerFact, RunnerFacts, Teardown};
 
 use crate::job::JobKey;
 use crate::labels::Matched;
@@ -22,6 +26,8 @@ use crate::setup::{Deadlines, PlaceKind, Scope, Size, saturating_add};
 
 /// A runner that found itself busy is not asked again before this has passed.
 const ASK_AGAIN: SignedDuration = SignedDuration::from_secs(60);
+/// How long a machine that was just created may be missing from what the outside shows, which lags.
+const SHOWN_WITHIN: SignedDuration = SignedDuration::from_secs(30);
 
 /// A runner, as recorded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,166 +56,6 @@ pub struct Runner {
     pub deleted: bool,
     /// What is known of it.
     pub facts: RunnerFacts,
-}
-
-/// What is recorded of a runner. Every field is set once, but for `busy_seen` and `group`, which are overwritten
-/// with later readings.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RunnerFacts {
-    /// The intent to register it, recorded before the call.
-    pub registering: Option<Timestamp>,
-    /// It is registered, and its credential is stored for its machine.
-    pub registered: Option<Registered>,
-    /// The intent to create its machine, recorded before the call.
-    pub launching: Option<Timestamp>,
-    /// Its machine was created.
-    pub launched: Option<Launched>,
-    /// Its source last said that it is busy.
-    pub busy_seen: Option<Timestamp>,
-    /// What its agent reported.
-    pub agent: AgentFacts,
-    /// It is to be torn down, and why.
-    pub teardown: Option<Teardown>,
-    /// What was last read of its container group.
-    pub group: Option<GroupFacts>,
-    /// Its group's times and logs were read after its end.
-    pub captured: Option<Timestamp>,
-    /// The deletion of its machine was asked for.
-    pub deleting: Option<Timestamp>,
-    /// Its machine was confirmed gone.
-    pub gone: Option<Timestamp>,
-    /// Its ledger row is committed.
-    pub billed: Option<Timestamp>,
-    /// Its source has confirmed that it knows it no longer.
-    pub deregistered: Option<Timestamp>,
-}
-
-/// A registration.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Registered {
-    /// The source's id of the runner.
-    pub id: u64,
-    /// SHA-256, in lower-case hexadecimal, of the token that its agent's call-backs carry.
-    pub callback_hash: String,
-    /// When.
-    pub at: Timestamp,
-}
-
-/// One thing to record of a runner.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RunnerFact {
-    /// The intent to register it.
-    Registering(Timestamp),
-    /// It is registered.
-    Registered(Registered),
-    /// The intent to create its machine.
-    Launching(Timestamp),
-    /// Its machine was created.
-    Launched(Launched),
-    /// Its source says that it is busy.
-    BusySeen(Timestamp),
-    /// Its agent is up.
-    AgentBooted(Timestamp),
-    /// Its agent began a job.
-    AgentJobStarted(Timestamp),
-    /// Its agent's job is over.
-    AgentJobCompleted(Timestamp),
-    /// Its agent is about to exit, with this code of its child.
-    AgentExiting(Timestamp, Option<i32>),
-    /// It is to be torn down.
-    Teardown(Teardown),
-    /// What was read of its group.
-    Group(GroupFacts),
-    /// Its group was read after its end.
-    Captured(Timestamp),
-    /// The deletion of its machine was asked for.
-    Deleting(Timestamp),
-    /// Its machine is gone.
-    Gone(Timestamp),
-    /// Its ledger row is committed.
-    Billed(Timestamp),
-    /// Its source knows it no longer.
-    Deregistered(Timestamp),
-}
-
-impl RunnerFacts {
-    /// Adds a fact. What is set stays as it is, but for readings that replace earlier ones.
-    pub fn apply(&mut self, fact: RunnerFact) {
-        fn once<T>(slot: &mut Option<T>, value: T) {
-            slot.get_or_insert(value);
-        }
-        match fact {
-            RunnerFact::Registering(at) => once(&mut self.registering, at),
-            RunnerFact::Registered(registered) => once(&mut self.registered, registered),
-            RunnerFact::Launching(at) => once(&mut self.launching, at),
-            RunnerFact::Launched(launched) => once(&mut self.launched, launched),
-            RunnerFact::BusySeen(at) => self.busy_seen = Some(at),
-            RunnerFact::AgentBooted(at) => once(&mut self.agent.booted, at),
-            RunnerFact::AgentJobStarted(at) => once(&mut self.agent.job_started, at),
-            RunnerFact::AgentJobCompleted(at) => once(&mut self.agent.job_completed, at),
-            RunnerFact::AgentExiting(at, code) => {
-                once(&mut self.agent.exiting, at);
-                self.agent.exit_code = self.agent.exit_code.or(code);
-            }
-            RunnerFact::Teardown(teardown) => once(&mut self.teardown, teardown),
-            RunnerFact::Group(group) => self.group = Some(group),
-            RunnerFact::Captured(at) => once(&mut self.captured, at),
-            RunnerFact::Deleting(at) => once(&mut self.deleting, at),
-            RunnerFact::Gone(at) => once(&mut self.gone, at),
-            RunnerFact::Billed(at) => once(&mut self.billed, at),
-            RunnerFact::Deregistered(at) => once(&mut self.deregistered, at),
-        }
-    }
-}
-
-/// A machine that was created.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Launched {
-    /// The pod's UID, or the group's resource id where there is no cluster.
-    pub uid: String,
-    /// When.
-    pub at: Timestamp,
-}
-
-/// What the agent inside reported by call-back. Nothing depends on any of it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct AgentFacts {
-    /// It is up.
-    pub booted: Option<Timestamp>,
-    /// It began a job.
-    pub job_started: Option<Timestamp>,
-    /// Its job is over.
-    pub job_completed: Option<Timestamp>,
-    /// It is about to exit.
-    pub exiting: Option<Timestamp>,
-    /// The exit code of its child, which the container's own exit code does not tell (azure-aci#417).
-    pub exit_code: Option<i32>,
-}
-
-/// The decision to tear a runner down.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Teardown {
-    /// Code of the reason.
-    pub code: String,
-    /// Its sentence.
-    pub sentence: String,
-    /// When it was decided.
-    pub at: Timestamp,
-}
-
-/// What was read of a container group in Azure.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct GroupFacts {
-    /// Its resource id.
-    pub id: String,
-    /// When the first image pull began: the meter's start.
-    pub pull_started: Option<Timestamp>,
-    /// When its container started.
-    pub started: Option<Timestamp>,
-    /// When its last container stopped.
-    pub stopped: Option<Timestamp>,
-    /// When this was read, with the group there.
-    pub seen_at: Option<Timestamp>,
 }
 
 /// What the outside shows of a runner's machine.
@@ -283,7 +129,7 @@ pub enum Step {
     Bill,
     /// Delete its registration; where the source says that it is busy, keep it.
     Deregister,
-    /// Let its record go.
+    /// Let its record go, and a credential that was never handed to a machine.
     Release,
 }
 
@@ -294,7 +140,8 @@ pub enum Next {
     Do {
         /// The step.
         step: Step,
-        /// The new reason, to be recorded with the step's result.
+        /// The new reason. With [`Step::Deregister`] the source decides: it is recorded if the registration is gone,
+        /// and dropped if the runner is busy. With any other step it is recorded first, whatever comes of the step.
         because: Option<Reason>,
     },
     /// Nothing before the moment given, if one is known.
@@ -317,9 +164,10 @@ pub struct Surroundings<'a> {
 }
 
 impl Runner {
-    /// Whether it still counts against limits: until its machine is confirmed gone.
+    /// Whether it still counts against limits: until its machine is confirmed gone, or it is certain that there will
+    /// never be one.
     pub fn counts(&self) -> bool {
-        self.facts.gone.is_none()
+        self.facts.gone.is_none() && !(self.ending() && self.facts.launching.is_none())
     }
 
     /// Whether its teardown has begun.
@@ -330,7 +178,12 @@ impl Runner {
     /// Which step comes next.
     pub fn next(&self, around: Surroundings<'_>) -> Next {
         if self.ending() {
-            return Next::Do { step: self.teardown_step(false), because: None };
+            let step = self.teardown_step(false);
+            return match self.asked_lately(around.now) {
+                // The machine is gone or was never there, yet its source still holds it to be busy.
+                Some(until) if step == Step::Deregister => Next::Wait(Some(until)),
+                Some(_) | None => Next::Do { step, because: None },
+            };
         }
         match self.verdict(around) {
             Verdict::End { reason, ask } => {
@@ -346,11 +199,13 @@ impl Runner {
 
     fn start_step(&self, around: Surroundings<'_>) -> Option<Step> {
         let facts = &self.facts;
-        if facts.registering.is_none() {
-            return Some(Step::Register);
-        }
         if facts.launching.is_none() {
-            return Some(Step::Launch);
+            let needed = match around.occupation {
+                Occupation::Wanted | Occupation::Busy => true,
+                Occupation::Unwanted { .. } | Occupation::Done { .. } => false,
+            };
+            let step = if facts.registering.is_none() { Step::Register } else { Step::Launch };
+            return needed.then_some(step);
         }
         if facts.launched.is_none() {
             return Some(Step::Recover);
@@ -370,17 +225,29 @@ impl Runner {
             return Verdict::certain(Reason::Interrupted { call: "registered it".to_owned() });
         }
         let begun = match (&facts.launched, around.machine) {
-            (Some(_), None) => return Verdict::certain(Reason::Vanished),
+            (Some(launched), None) => {
+                let until = saturating_add(launched.at, SHOWN_WITHIN);
+                return if now < until {
+                    Verdict::Keep(Some(until))
+                } else {
+                    self.ask(Reason::Vanished, now)
+                };
+            }
             (Some(_), Some(machine)) => Some(machine),
             (None, _) => None,
         };
         match begun.map(|machine| machine.phase) {
             Some(MachinePhase::Ended) => return Verdict::certain(Reason::ContainerEnded),
             Some(MachinePhase::StartFailed) => {
-                let why = begun.and_then(|machine| machine.why.clone()).unwrap_or_else(|| "no reason given".to_owned());
+                let why = begun
+                    .and_then(|machine| machine.why.clone())
+                    .unwrap_or_else(|| "no reason given".to_owned());
                 return self.ask(Reason::StartFailed { why }, now);
             }
             Some(MachinePhase::Pending | MachinePhase::Running) | None => {}
+        }
+        if begun.is_some_and(|machine| machine.deleting) {
+            return self.ask(Reason::Vanished, now);
         }
         if self.deleted {
             return self.ask(Reason::Deleted, now);
@@ -417,10 +284,28 @@ impl Runner {
 
     /// Ends the runner if its source lets it go; waits where that said a moment ago that it is busy.
     fn ask(&self, reason: Reason, now: Timestamp) -> Verdict {
-        match self.facts.busy_seen.map(|seen| saturating_add(seen, ASK_AGAIN)) {
-            Some(until) if now < until => Verdict::Keep(Some(until)),
-            Some(_) | None => Verdict::End { reason, ask: true },
+        match self.asked_lately(now) {
+            Some(until) => Verdict::Keep(Some(until)),
+            None => Verdict::End { reason, ask: true },
         }
+    }
+
+    /// Until when the source is not asked again, where it said lately that the runner is busy.
+    fn asked_lately(&self, now: Timestamp) -> Option<Timestamp> {
+        self.facts.busy_seen.map(|seen| saturating_add(seen, ASK_AGAIN)).filter(|until| now < *until)
+    }
+
+    /// When the runner first showed that the job it has or had is over.
+    pub(crate) fn end_sign(&self) -> Option<Timestamp> {
+        let facts = &self.facts;
+        let torn_down =
+            facts.teardown.as_ref().filter(|_| facts.launching.is_some()).map(|teardown| teardown.at);
+        facts.agent.job_completed.into_iter().chain(facts.agent.exiting).chain(torn_down).min()
+    }
+
+    /// When the runner showed, by its agent or by its source, that it has a job.
+    pub(crate) fn start_sign(&self) -> Option<Timestamp> {
+        self.facts.agent.job_started.into_iter().chain(self.facts.busy_seen).min()
     }
 
     /// Which step of the teardown comes next. `ask`: the registration goes first, since the source alone knows
@@ -465,6 +350,11 @@ impl Verdict {
 /// What its source or the controller itself did does not count, nor what an admin did.
 pub fn counts_as_attempt(code: &str) -> bool {
     !matches!(code, "RegistrationFailed" | "Interrupted" | "Surplus" | "Deleted")
+}
+
+/// Whether the next runner for the job waits after one that ended for this reason: whatever failed may fail again.
+pub(crate) fn pauses_the_next(code: &str) -> bool {
+    !matches!(code, "Surplus" | "Deleted")
 }
 
 #[cfg(test)]

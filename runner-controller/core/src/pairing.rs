@@ -2,14 +2,14 @@
 //!
 //! A source may hand a runner any job that its labels cover, so the pairing is learned from what the source tells
 //! and never assumed. A runner without a job stands for the queued job that it was started for, else for the oldest
-//! other one of the same source, class, size and scope.
+//! other one of the same source, class, size and scope. A runner that took a job stands for none but its own.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use jiff::Timestamp;
 
 use crate::job::{Job, JobKey, JobState};
-use crate::labels::Matched;
+use crate::labels::{Matched, covers};
 use crate::lifecycle::{Occupation, Runner};
 use crate::reason::Reason;
 use crate::setup::Scope;
@@ -43,49 +43,42 @@ pub struct Pairing<'a> {
     pub covered: HashMap<&'a JobKey, &'a str>,
 }
 
-/// Pairs jobs and runners. Linear in both.
+/// Pairs jobs and runners. About linear in both.
 pub fn pair<'a>(jobs: &'a [JobView<'a>], runners: &'a [Runner]) -> Pairing<'a> {
-    let mut pairing = Pairing::default();
-    let known: HashMap<&str, &Runner> = runners.iter().map(|runner| (runner.name.as_str(), runner)).collect();
+    let mut pairing = Pairing { occupations: told(jobs, runners), covered: HashMap::new() };
     let by_key: HashMap<&JobKey, &JobView<'_>> = jobs.iter().map(|view| (&view.job.key, view)).collect();
-
-    for view in jobs {
-        match &view.state {
-            JobState::Running { runner: Some(name) } => {
-                if let Some(runner) = known.get(name.as_str()) {
-                    pairing.occupations.insert(&runner.name, Occupation::Busy);
-                }
-            }
-            JobState::Ended { runner: Some(name), at, .. } => {
-                if let Some(runner) = known.get(name.as_str()) {
-                    pairing.occupations.insert(&runner.name, Occupation::Done { since: *at });
-                }
-            }
-            JobState::Running { runner: None }
-            | JobState::Ended { runner: None, .. }
-            | JobState::Queued { .. }
-            | JobState::Waiting => {}
-        }
-    }
+    let mut live: Vec<&Runner> = runners.iter().filter(|runner| !runner.ending()).collect();
+    live.sort_by(|a, b| (a.created_at, &a.name).cmp(&(b.created_at, &b.name)));
+    let newest = newest_ordinals(runners);
 
     let mut free: Vec<&Runner> = Vec::new();
-    for runner in runners.iter().filter(|runner| !runner.ending()) {
-        let told = pairing.occupations.contains_key(runner.name.as_str());
-        match (runner.facts.agent.job_started, runner.facts.agent.job_completed) {
-            (_, Some(since)) => {
-                pairing.occupations.entry(&runner.name).or_insert(Occupation::Done { since });
-            }
-            (Some(_), None) => {
-                pairing.occupations.entry(&runner.name).or_insert(Occupation::Busy);
-                // Until the source says which job it took, it is taken to be its own: a second runner for a job that
-                // runs would cost more than a wait for one that does not.
-                if !told && let Some(view) = by_key.get(&runner.job) && wants_runner(view) {
-                    pairing.covered.entry(&view.job.key).or_insert(&runner.name);
-                }
-            }
-            (None, None) if !told => free.push(runner),
-            (None, None) => {}
+    for runner in live {
+        if pairing.occupations.contains_key(runner.name.as_str()) {
+            continue;
         }
+        if let Some(since) = runner.facts.agent.job_completed {
+            pairing.occupations.insert(&runner.name, Occupation::Done { since });
+            continue;
+        }
+        let Some(since) = runner.start_sign() else {
+            free.push(runner);
+            continue;
+        };
+        // It takes no other job. Until the source says which one it took, that is taken to be its own, unless the
+        // source was asked and says otherwise: a second runner for a job that runs would cost more than a wait.
+        let own = by_key.get(&runner.job).filter(|view| {
+            let newest = newest.get(&runner.job).copied().max(Some(view.job.report.runners_started));
+            wants_runner(view) && newest == Some(runner.ordinal) && !view.job.read_since(since)
+        });
+        if let Some(view) = own {
+            pairing.covered.entry(&view.job.key).or_insert(&runner.name);
+        }
+        let occupation = match (runner.facts.agent.job_started, own) {
+            (Some(_), _) => Occupation::Busy,
+            (None, Some(_)) => Occupation::Wanted,
+            (None, None) => Occupation::Unwanted { since },
+        };
+        pairing.occupations.insert(&runner.name, occupation);
     }
 
     let mut left: Vec<&Runner> = Vec::new();
@@ -98,25 +91,71 @@ pub fn pair<'a>(jobs: &'a [JobView<'a>], runners: &'a [Runner]) -> Pairing<'a> {
             Some(_) | None => left.push(runner),
         }
     }
-
     if left.is_empty() {
         return pairing;
     }
     let mut open = uncovered(jobs, &pairing);
     for runner in left {
-        let key = (runner.job.source.as_str(), &runner.matched, &runner.scope);
-        match open.get_mut(&key).and_then(VecDeque::pop_front) {
+        let kind = (runner.job.source.as_str(), &runner.matched, &runner.scope);
+        let taken = open.get_mut(&kind).and_then(|views| {
+            // The class's labels may have changed since the runner registered.
+            let at = views.iter().position(|view| covers(&runner.labels, &view.job.description.labels))?;
+            views.remove(at)
+        });
+        let occupation = match taken {
             Some(view) => {
                 pairing.covered.insert(&view.job.key, &runner.name);
-                pairing.occupations.insert(&runner.name, Occupation::Wanted);
+                Occupation::Wanted
             }
             None => {
-                let since = unwanted_since(runner, by_key.get(&runner.job).copied());
-                pairing.occupations.insert(&runner.name, Occupation::Unwanted { since });
+                let own = by_key.get(&runner.job).map(|view| view.job.state_since());
+                Occupation::Unwanted {
+                    since: own.map_or(runner.created_at, |since| since.max(runner.created_at)),
+                }
             }
-        }
+        };
+        pairing.occupations.insert(&runner.name, occupation);
     }
     pairing
+}
+
+/// What the source tells of runners. One that has a job by any telling has one.
+fn told<'a>(jobs: &[JobView<'_>], runners: &'a [Runner]) -> HashMap<&'a str, Occupation> {
+    let known: HashMap<&str, &Runner> = runners.iter().map(|runner| (runner.name.as_str(), runner)).collect();
+    let mut occupations: HashMap<&str, Occupation> = HashMap::new();
+    for view in jobs {
+        let (name, at) = match &view.state {
+            JobState::Running { runner: Some(name) } => (name, None),
+            JobState::Ended { runner: Some(name), at, .. } => (name, Some(*at)),
+            JobState::Running { runner: None }
+            | JobState::Ended { runner: None, .. }
+            | JobState::Queued { .. }
+            | JobState::Waiting => continue,
+        };
+        let Some(runner) = known.get(name.as_str()).filter(|runner| runner.job.source == view.job.key.source)
+        else {
+            continue;
+        };
+        let now = match (at, occupations.get(runner.name.as_str())) {
+            (None, _) | (Some(_), Some(Occupation::Busy)) => Occupation::Busy,
+            (Some(at), Some(Occupation::Done { since })) => Occupation::Done { since: at.max(*since) },
+            (Some(at), Some(Occupation::Wanted | Occupation::Unwanted { .. }) | None) => {
+                Occupation::Done { since: at }
+            }
+        };
+        occupations.insert(&runner.name, now);
+    }
+    occupations
+}
+
+/// The number of the last runner that was started for each job.
+fn newest_ordinals(runners: &[Runner]) -> HashMap<&JobKey, u32> {
+    let mut newest: HashMap<&JobKey, u32> = HashMap::new();
+    for runner in runners {
+        let ordinal = newest.entry(&runner.job).or_default();
+        *ordinal = runner.ordinal.max(*ordinal);
+    }
+    newest
 }
 
 type Kind<'a> = (&'a str, &'a Matched, &'a Scope);
@@ -147,12 +186,5 @@ fn wants_runner(view: &JobView<'_>) -> bool {
     matches!(view.state, JobState::Queued { .. }) && view.wants.is_ok()
 }
 
-/// Since when the runner's own job has not needed it.
-fn unwanted_since(runner: &Runner, own: Option<&JobView<'_>>) -> Timestamp {
-    let since = match own.map(|view| (&view.state, view.job)) {
-        Some((JobState::Ended { at, .. }, _)) => *at,
-        Some((JobState::Running { .. } | JobState::Waiting | JobState::Queued { .. }, job)) => job.last_fact_at(),
-        None => runner.created_at,
-    };
-    since.max(runner.created_at)
-}
+#[cfg(test)]
+mod tests;

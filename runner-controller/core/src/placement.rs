@@ -47,3 +47,6 @@ fn ready(place: &Place) -> Result<(), Reason> {
     };
     Err(Reason::PlaceNotReady { place: place.name.clone(), why })
 }
+
+#[cfg(test)]
+mod tests;

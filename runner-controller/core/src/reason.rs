@@ -17,7 +17,7 @@ pub enum Reason {
     SizeFull { label: String, running: u32, limit: u32 },
     /// The source says that the job waits for something else than a runner.
     AwaitingApproval,
-    /// It was queued long ago; the source is asked whether it still is.
+    /// It was queued long ago, or a runner for it ended unheard; the source is asked whether it still waits.
     ConfirmingWithSource,
     /// No runner can register with the source now.
     SourceUnavailable { source: String, why: String },
@@ -163,14 +163,19 @@ impl Reason {
                 format!("{running} of {limit} runners are in use; the job starts when one ends")
             }
             Reason::ClassFull { class, running, limit } => {
-                format!("{running} of {limit} runners of class {class} are in use; the job starts when one ends")
+                format!(
+                    "{running} of {limit} runners of class {class} are in use; the job starts when one ends"
+                )
             }
             Reason::SizeFull { label, running, limit } => {
-                format!("{running} of {limit} runners of size {label} are in use; the job starts when one ends")
+                format!(
+                    "{running} of {limit} runners of size {label} are in use; the job starts when one ends"
+                )
             }
             Reason::AwaitingApproval => "the source holds the job back, as for an approval".to_owned(),
             Reason::ConfirmingWithSource => {
-                "the job was queued long ago; the source is asked whether it still is".to_owned()
+                "the source is asked whether the job still waits, before a runner is started for it"
+                    .to_owned()
             }
             Reason::SourceUnavailable { source, why } => {
                 format!("no runner can register with source {source}: {why}")
@@ -186,7 +191,9 @@ impl Reason {
             }
             Reason::PlaceNotReady { place, why } => format!("place {place} cannot start a runner: {why}"),
             Reason::RetryPause { until, started, limit } => {
-                format!("runner {started} of at most {limit} failed; the next is started at {until}")
+                format!(
+                    "a runner for it failed ({started} of at most {limit} attempts are used up); the next comes at {until}"
+                )
             }
             Reason::NoClassNamed { labels } if labels.is_empty() => "the job asks for no label".to_owned(),
             Reason::NoClassNamed { labels } => format!("no class has the label {}", labels.join(" or ")),

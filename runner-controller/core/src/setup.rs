@@ -203,11 +203,7 @@ impl Default for Price {
     /// Azure Container Instances, Linux, East US, pay as you go (Azure Retail Prices API, product "Container
     /// Instances", sku "Standard").
     fn default() -> Self {
-        Self {
-            currency: "USD".to_owned(),
-            vcpu_hour: Decimal::new(405, 4),
-            gb_hour: Decimal::new(445, 5),
-        }
+        Self { currency: "USD".to_owned(), vcpu_hour: Decimal::new(405, 4), gb_hour: Decimal::new(445, 5) }
     }
 }
 

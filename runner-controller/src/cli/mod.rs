@@ -1,1 +1,77 @@
-//! To be written.
+//! The command line. Every flag of `stint run` can also be set by an environment variable.
+
+mod ask;
+mod check;
+#[cfg(feature = "demo")]
+mod demo;
+mod run;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// An ephemeral runner for each queued CI job, on Azure Container Instances.
+#[derive(Debug, Parser)]
+#[command(name = "stint", version, about, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the controller.
+    Run(Box<run::RunArguments>),
+    /// Check configuration documents, and show what is in force.
+    Check(check::CheckArguments),
+    /// Show the last logs of a runner, or of a job's runners; they outlive both.
+    Logs(ask::LogsArguments),
+    /// Show what runners cost.
+    Bill(ask::BillArguments),
+    /// Print the CustomResourceDefinitions, for `kubectl apply -f -`.
+    Crds,
+    /// Run a few jobs on this machine, against emulators of GitHub and Azure inside this process.
+    #[cfg(feature = "demo")]
+    Demo(demo::DemoArguments),
+    /// The agent that the demo's container groups run.
+    #[cfg(feature = "demo")]
+    #[command(hide = true)]
+    StandinAgent,
+}
+
+/// Runs the command that the process was started with.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    #[cfg(feature = "demo")]
+    if let Command::StandinAgent = cli.command {
+        return emulator_azure::standin_agent::main();
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&anyhow::anyhow!("no runtime: {error}")),
+    };
+    let result = runtime.block_on(async {
+        match cli.command {
+            Command::Run(arguments) => run::run(*arguments).await,
+            Command::Check(arguments) => check::check(&arguments),
+            Command::Logs(arguments) => ask::logs(&arguments).await,
+            Command::Bill(arguments) => ask::bill(&arguments).await,
+            Command::Crds => crate::config::crds::yaml().map(|text| {
+                print!("{text}");
+                ExitCode::SUCCESS
+            }),
+            #[cfg(feature = "demo")]
+            Command::Demo(arguments) => demo::demo(&arguments).await,
+            #[cfg(feature = "demo")]
+            Command::StandinAgent => Ok(ExitCode::SUCCESS),
+        }
+    });
+    // What may still block (a name being looked up) does not hold the end up.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    result.unwrap_or_else(|error| failed(&error))
+}
+
+fn failed(error: &anyhow::Error) -> ExitCode {
+    eprintln!("stint: {error:#}");
+    ExitCode::FAILURE
+}

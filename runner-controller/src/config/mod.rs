@@ -1,13 +1,140 @@
-//! The configuration documents and records as API types, and what they resolve to.
+//! The configuration documents and records as API types (`stint.dev/v1alpha1`), and what the documents resolve to.
+//!
+//! The kinds derive their CustomResourceDefinitions; the same documents are read from a cluster and from a directory.
 
-/// All configuration documents.
-#[derive(Clone, Debug, Default)]
-pub struct Documents {}
+pub mod class;
+pub mod convert;
+pub mod crds;
+pub mod directory;
+pub mod origins;
+pub mod place;
+pub mod pod_template;
+pub mod quantity;
+pub mod records;
+pub mod resolve;
+pub mod source;
 
-/// A class, resolved.
-#[derive(Clone, Debug, Default)]
-pub struct ResolvedClass {}
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
-/// A place, resolved.
+use runner_core::setup::{Place, Setup};
+
+pub use class::{RunnerClass, RunnerClassSpec};
+pub use place::{Callback, RunnerPlace, RunnerPlaceSpec};
+pub use records::{Admission, Runner, RunnerJob};
+pub use resolve::resolve;
+pub use source::{RunnerSource, RunnerSourceSpec};
+
+use origins::Origin;
+
+/// The image of the runner that this release is made for.
+pub const DEFAULT_IMAGE: &str = concat!("ghcr.io/stint-dev/stint-runner:", env!("CARGO_PKG_VERSION"));
+
+/// All configuration documents, by name.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Documents {
+    /// `RunnerSource`s.
+    pub sources: BTreeMap<String, RunnerSourceSpec>,
+    /// `RunnerClass`es.
+    pub classes: BTreeMap<String, RunnerClassSpec>,
+    /// `RunnerPlace`s.
+    pub places: BTreeMap<String, RunnerPlaceSpec>,
+}
+
+/// Settings of the installation, from flags and environment: what documents fall back on.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Installation {
+    /// Installation id: 1 to 8 of `a-z0-9`, beginning with a letter.
+    pub id: String,
+    /// How many runners there may be at once.
+    pub max_runners: u32,
+    /// Where agents reach Stint.
+    pub callback: Option<Callback>,
+    /// Azure subscription id.
+    pub subscription: Option<String>,
+    /// Azure resource group of the container groups.
+    pub resource_group: Option<String>,
+    /// Azure region.
+    pub region: Option<String>,
+}
+
+/// What the documents resolve to.
 #[derive(Clone, Debug, Default)]
-pub struct ResolvedPlace {}
+pub struct Resolved {
+    /// For the planner.
+    pub setup: Setup,
+    /// For intake and providers.
+    pub sources: BTreeMap<String, Arc<ResolvedSource>>,
+    /// For machines.
+    pub classes: BTreeMap<String, Arc<ResolvedClass>>,
+    /// For machines.
+    pub places: BTreeMap<String, Arc<ResolvedPlace>>,
+    /// What keeps documents from being used.
+    pub problems: Vec<Problem>,
+    /// Every value in force, and where it came from.
+    pub origins: Vec<Origin>,
+}
+
+/// A source, resolved.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ResolvedSource {
+    /// Its name.
+    pub name: String,
+    /// Base URL of the API.
+    pub api_url: String,
+    /// Name of the Secret.
+    pub secret_ref: String,
+    /// Runner group.
+    pub runner_group_id: u64,
+    /// Proxy.
+    pub proxy: Option<String>,
+    /// PEM certificates to trust besides the public ones.
+    pub ca_bundle: Option<String>,
+    /// Organizations served.
+    pub owners: Vec<String>,
+    /// Repositories served.
+    pub repositories: Vec<String>,
+}
+
+/// A class, resolved, with what the planner does not need.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ResolvedClass {
+    /// Its name.
+    pub name: String,
+    /// Image.
+    pub image: String,
+    /// Names of Secrets with registry credentials.
+    pub image_pull_secrets: Vec<String>,
+    /// Additions to the pod, validated.
+    pub pod_template: Option<serde_json::Value>,
+}
+
+/// A place, resolved, with what the planner does not need.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ResolvedPlace {
+    /// The planner's view.
+    pub place: Place,
+    /// Labels by which pods select the node. Empty without a cluster.
+    pub node_selector: BTreeMap<String, String>,
+    /// Whether the node is of virtual nodes v2, which run real sidecars unless told not to.
+    pub v2: bool,
+    /// Azure subscription id.
+    pub subscription: String,
+    /// Resource group.
+    pub resource_group: String,
+    /// Region.
+    pub region: String,
+    /// Where agents reach Stint.
+    pub callback: Option<Callback>,
+}
+
+/// What keeps a document from being used.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Problem {
+    /// Its kind.
+    pub kind: &'static str,
+    /// Its name.
+    pub name: String,
+    /// The field, the value and the remedy, in one line.
+    pub message: String,
+}

@@ -1,1 +1,63 @@
-//! To be written.
+//! The adapter to Kubernetes: records and documents as custom resources, runners as pods, one acting replica by Lease.
+//!
+//! No kube type leaves this folder, save those of the API types in `config`.
+
+mod cache;
+mod errors;
+pub mod lease;
+pub mod pod;
+mod pods;
+mod records;
+mod trimmed;
+
+use std::path::Path;
+
+use anyhow::Context;
+use kube::Client;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+
+pub use pods::KubernetesPods;
+pub use records::KubernetesRecords;
+
+/// Label on everything that Stint makes: the installation's id.
+pub const INSTALLATION_LABEL: &str = "stint.dev/installation";
+/// Label on a runner's pod and Secret: the runner's name.
+pub const RUNNER_LABEL: &str = "stint.dev/runner";
+/// Finalizer on a `Runner` until its group is confirmed gone and billed.
+pub const FINALIZER: &str = "stint.dev/group";
+
+/// A connection to a cluster, and the namespace in which Stint works.
+#[derive(Clone)]
+pub struct Cluster {
+    client: Client,
+    namespace: String,
+    installation: String,
+}
+
+impl Cluster {
+    /// Connects by kubeconfig file, or as the environment says (a pod's service account, `KUBECONFIG`, ~/.kube/config).
+    ///
+    /// # Errors
+    /// A configuration that cannot be read.
+    pub async fn connect(kubeconfig: Option<&Path>, namespace: &str, installation: &str) -> anyhow::Result<Self> {
+        let config = match kubeconfig {
+            Some(path) => {
+                let file = Kubeconfig::read_from(path)
+                    .with_context(|| format!("--kubeconfig {}: cannot be read", path.display()))?;
+                kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
+                    .await
+                    .with_context(|| format!("--kubeconfig {}: cannot be used", path.display()))?
+            }
+            None => kube::Config::infer()
+                .await
+                .context("no cluster is configured: pass --kubeconfig, set KUBECONFIG, or run inside a cluster")?,
+        };
+        let client = Client::try_from(config).context("the cluster's configuration cannot be used")?;
+        Ok(Self { client, namespace: namespace.to_owned(), installation: installation.to_owned() })
+    }
+
+    /// The namespace in which Stint works.
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+}

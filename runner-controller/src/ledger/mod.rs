@@ -1,1 +1,105 @@
-//! To be written.
+//! The ledger in SQLite: what each runner cost, append-only, and the logs that outlive its container group.
+//!
+//! Every row is on disk before [`Ledger::commit`] answers. Nothing here computes a bill, and nothing changes or
+//! deletes a row: the schema refuses it, whoever asks.
+
+mod rows;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use sqlx::sqlite::SqlitePool;
+
+use crate::ports::{CallResult, KeptLogs, Ledger, LedgerRow};
+use crate::sqlite::{self, Location, Schema};
+
+/// The most that is kept of one runner's logs, in bytes.
+const LOG_LIMIT: usize = 64 * 1024;
+/// Readers do not wait for each other, nor for the one writer.
+const CONNECTIONS: u32 = 4;
+
+const SCHEMA: Schema =
+    Schema { what: "ledger", application_id: 0x5374_4c65, migrations: &[include_str!("schema_1.sql")] };
+
+/// A ledger in one SQLite file, which several processes may use at once.
+#[derive(Clone, Debug)]
+pub struct SqliteLedger {
+    pool: SqlitePool,
+}
+
+impl SqliteLedger {
+    /// Opens the ledger, and creates it if there is none.
+    ///
+    /// # Errors
+    /// `Refused` where the file cannot be created, read or written, is damaged, is no ledger or was written by a newer
+    /// program; `Unavailable` where another process keeps it locked.
+    pub async fn open(at: &Location) -> CallResult<Self> {
+        Ok(Self { pool: sqlite::open(at, SCHEMA, CONNECTIONS).await? })
+    }
+
+    /// Waits for what is under way and closes the file.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+#[async_trait]
+impl Ledger for SqliteLedger {
+    async fn commit(&self, row: &LedgerRow) -> CallResult<bool> {
+        let inserted = rows::insert(row)?
+            .execute(&self.pool)
+            .await
+            .map_err(|error| sqlite::failed("cannot commit a row to the ledger", &error))?;
+        Ok(inserted.rows_affected() > 0)
+    }
+
+    async fn rows(&self) -> CallResult<Vec<LedgerRow>> {
+        let found = sqlx::query("SELECT * FROM ledger ORDER BY number")
+            .fetch_all(&self.pool)
+            .await
+            .map_err(|error| sqlite::failed("cannot read the ledger", &error))?;
+        found
+            .iter()
+            .map(|row| {
+                rows::read(row).map_err(|error| sqlite::failed("cannot read a row of the ledger", &error))
+            })
+            .collect()
+    }
+
+    async fn keep_logs(&self, logs: &KeptLogs) -> CallResult<()> {
+        rows::keep(logs, tail(&logs.text))
+            .execute(&self.pool)
+            .await
+            .map_err(|error| sqlite::failed("cannot keep logs", &error))?;
+        Ok(())
+    }
+
+    async fn logs(&self, of: &str) -> CallResult<Vec<KeptLogs>> {
+        let cannot_read = |error| sqlite::failed("cannot read the kept logs", &error);
+        let found = sqlx::query(
+            "SELECT * FROM logs
+             WHERE runner = ?1 OR job_key = ?1 OR job_id = ?1
+                OR runner IN (SELECT runner FROM ledger WHERE job_key = ?1 OR job_id = ?1)
+             ORDER BY kept_at DESC, runner",
+        )
+        .bind(of)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(cannot_read)?;
+        found.iter().map(|row| rows::read_logs(row).map_err(cannot_read)).collect()
+    }
+
+    async fn forget_logs_before(&self, before: Timestamp) -> CallResult<()> {
+        sqlx::query("DELETE FROM logs WHERE kept_at < ?")
+            .bind(rows::time(before))
+            .execute(&self.pool)
+            .await
+            .map_err(|error| sqlite::failed("cannot forget old logs", &error))?;
+        Ok(())
+    }
+}
+
+/// The last [`LOG_LIMIT`] bytes of a text, or a few less, so that no character is cut.
+fn tail(text: &str) -> &str {
+    let from = text.ceil_char_boundary(text.len().saturating_sub(LOG_LIMIT));
+    text.get(from..).unwrap_or_default()
+}

@@ -1,0 +1,70 @@
+//! The next step of every runner, and what reservations without a record come to.
+//!
+//! Plans nothing for jobs.
+
+use std::collections::{HashMap, HashSet};
+
+use super::{Action, Pass};
+use crate::job::JobKey;
+use crate::lifecycle::{Next, Occupation, Runner, Step, Surroundings};
+use crate::pairing::{JobView, Pairing};
+
+impl<'a> Pass<'a> {
+    /// The next step of every runner; reservations that no record followed are given back.
+    pub(super) fn upkeep(&mut self, views: &[JobView<'a>], pairing: &Pairing<'_>) {
+        let mut runners: Vec<&Runner> = self.snapshot.runners.iter().collect();
+        runners.sort_by(|a, b| a.name.cmp(&b.name));
+        let needed = self.records_needed(views);
+        for runner in &runners {
+            if self.is_held(&runner.name) {
+                continue;
+            }
+            let settings = &self.snapshot.setup.settings;
+            let class = self.snapshot.setup.classes.get(&runner.matched.class);
+            let surroundings = Surroundings {
+                machine: self.snapshot.machines.get(&runner.name),
+                occupation: pairing
+                    .occupations
+                    .get(runner.name.as_str())
+                    .copied()
+                    .unwrap_or(Occupation::Unwanted { since: runner.created_at }),
+                deadlines: class.map(|class| class.deadlines).unwrap_or_default(),
+                surplus_grace: settings.surplus_grace,
+                now: self.now,
+            };
+            match runner.next(surroundings) {
+                Next::Do { step: Step::Release, .. } if needed.contains(runner.name.as_str()) => {}
+                Next::Do { step, because } => {
+                    self.plan.actions.push(Action::Step { runner: runner.name.clone(), step, because });
+                }
+                Next::Wait(until) => self.wake(until),
+            }
+        }
+        for name in &self.snapshot.reserved {
+            if !self.by_name.contains_key(name.as_str()) && !self.is_held(name) {
+                self.plan.actions.push(Action::Unreserve { runner: name.clone() });
+            }
+        }
+    }
+
+    /// The runners whose records a job still needs: its own record does not show yet that there was such a runner, or
+    /// the source is still to be asked what came of the job.
+    fn records_needed(&self, views: &[JobView<'a>]) -> HashSet<&'a str> {
+        let mut needed: HashSet<&str> = HashSet::new();
+        let by_key: HashMap<&JobKey, &JobView<'_>> = views.iter().map(|view| (&view.job.key, view)).collect();
+        for runner in &self.snapshot.runners {
+            let Some(report) = by_key.get(&runner.job).map(|view| &view.job.report) else { continue };
+            // What ends for a reason not recorded yet is counted from its record once that is.
+            let known = if runner.ending() { report.counted } else { report.runners_started };
+            if known < runner.ordinal {
+                needed.insert(&runner.name);
+            }
+        }
+        for view in views {
+            for runner in self.silent(view) {
+                needed.insert(&runner.name);
+            }
+        }
+        needed
+    }
+}

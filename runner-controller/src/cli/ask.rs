@@ -1,0 +1,78 @@
+//! Commands that ask a running controller: `stint logs` and `stint bill`.
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Args;
+use serde::Deserialize;
+
+/// Where the controller's API is.
+#[derive(Debug, Args)]
+struct ApiArguments {
+    /// The controller's API. In a cluster: `kubectl port-forward deploy/stint 9091`, which asks for the rights to it.
+    #[arg(long, env = "STINT_API", default_value = "http://127.0.0.1:9091")]
+    api: String,
+}
+
+/// Arguments of `stint logs`.
+#[derive(Debug, Args)]
+pub(super) struct LogsArguments {
+    /// Name of a runner, name of a RunnerJob, or the source's id of a job.
+    of: String,
+    #[command(flatten)]
+    api: ApiArguments,
+}
+
+/// Arguments of `stint bill`.
+#[derive(Debug, Args)]
+pub(super) struct BillArguments {
+    #[command(flatten)]
+    api: ApiArguments,
+}
+
+pub(super) async fn logs(arguments: &LogsArguments) -> anyhow::Result<ExitCode> {
+    let answer = get(&arguments.api, &format!("/api/v1/logs/{}", arguments.of)).await?;
+    println!("{}", answer.trim_end());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A ledger row, as far as it is shown.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Row {
+    runner: String,
+    repository: String,
+    job_name: String,
+    class: String,
+    seconds: u64,
+    amount: String,
+    currency: String,
+    ended_because: String,
+    conclusion: Option<String>,
+}
+
+pub(super) async fn bill(arguments: &BillArguments) -> anyhow::Result<ExitCode> {
+    let answer = get(&arguments.api, "/api/v1/ledger").await?;
+    let rows: Vec<Row> = serde_json::from_str(&answer).context("the controller's answer is not understood")?;
+    println!("{:<28} {:<24} {:<14} {:>8} {:>14}  RESULT", "RUNNER", "JOB", "CLASS", "SECONDS", "COST");
+    for row in rows {
+        let result = row.conclusion.unwrap_or(row.ended_because);
+        let job = format!("{}: {}", row.repository, row.job_name);
+        println!(
+            "{:<28} {:<24} {:<14} {:>8} {:>10} {}  {result}",
+            row.runner, job, row.class, row.seconds, row.amount, row.currency
+        );
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn get(at: &ApiArguments, path: &str) -> anyhow::Result<String> {
+    let url = format!("{}{path}", at.api.trim_end_matches('/'));
+    let answer = reqwest::get(&url).await.with_context(|| {
+        format!("no controller answers at {}; pass --api, or forward its port: kubectl port-forward deploy/stint 9091", at.api)
+    })?;
+    let status = answer.status();
+    let text = answer.text().await.context("the controller's answer broke off")?;
+    anyhow::ensure!(status.is_success(), "{}", text.trim());
+    Ok(text)
+}

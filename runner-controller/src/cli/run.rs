@@ -1,0 +1,221 @@
+//! `stint run`: the controller's settings, and its signals.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Args, ValueEnum};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::azure::{ArmSettings, CredentialKind};
+use crate::config::{Callback, Installation};
+use crate::reconcile::wiring::{Controller, RecordsSettings, RunSettings};
+use crate::sqlite::Location;
+use crate::telemetry::{LogFormat, init_logging};
+
+/// Arguments of `stint run`.
+#[derive(Debug, Args)]
+pub(super) struct RunArguments {
+    #[command(flatten)]
+    installation: InstallationArguments,
+    /// Kubeconfig file. Default: the pod's service account, KUBECONFIG, or ~/.kube/config.
+    #[arg(long, env = "STINT_KUBECONFIG", conflicts_with = "local")]
+    kubeconfig: Option<PathBuf>,
+    /// Namespace of documents, records and runners.
+    #[arg(long, env = "STINT_NAMESPACE", default_value = "stint")]
+    namespace: String,
+    /// Work without a cluster: directory with the documents, read again when they change.
+    #[arg(long, env = "STINT_LOCAL", value_name = "DIRECTORY")]
+    local: Option<PathBuf>,
+    /// Directory for what must outlive the process: the ledger, and the records of --local.
+    #[arg(long, env = "STINT_STATE_DIRECTORY", default_value = "stint-state", value_name = "DIRECTORY")]
+    state_directory: PathBuf,
+    /// Take over although the rows of this installation are in another ledger, which is lost for good.
+    #[arg(long, env = "STINT_ADOPT_LEDGER")]
+    adopt_ledger: bool,
+    /// How many jobs are stored at most; deliveries beyond that are answered 503.
+    #[arg(long, env = "STINT_MAX_STORED_JOBS", default_value_t = 20_000)]
+    max_stored_jobs: usize,
+    /// Who this replica is, for the Lease. Default: the host's name.
+    #[arg(long, env = "STINT_IDENTITY")]
+    identity: Option<String>,
+    /// Address for webhooks and the agents' call-backs. Plain HTTP: TLS ends in front of it.
+    #[arg(long, env = "STINT_LISTEN", default_value = "0.0.0.0:8080")]
+    listen: SocketAddr,
+    /// Address for probes and metrics.
+    #[arg(long, env = "STINT_INTERNAL_LISTEN", default_value = "0.0.0.0:9090")]
+    internal_listen: SocketAddr,
+    /// Address of the API that `stint logs` and `stint bill` ask. Keep it on loopback.
+    #[arg(long, env = "STINT_API_LISTEN", default_value = "127.0.0.1:9091")]
+    api_listen: SocketAddr,
+    /// How Stint signs in to Azure.
+    #[arg(long, env = "STINT_AZURE_CREDENTIAL", value_enum, default_value_t = Credential::Auto)]
+    azure_credential: Credential,
+    /// Client id of a user-assigned managed identity.
+    #[arg(long, env = "STINT_AZURE_CLIENT_ID")]
+    azure_client_id: Option<String>,
+    /// Base URL of Azure Resource Manager; another one for sovereign clouds.
+    #[arg(long, env = "STINT_AZURE_ENDPOINT", default_value = "https://management.azure.com")]
+    azure_endpoint: String,
+    /// HTTP proxy for calls to Azure, as http://[user:password@]host:port.
+    #[arg(long, env = "STINT_AZURE_PROXY")]
+    azure_proxy: Option<String>,
+    /// PEM file with certificates to trust for calls to Azure besides the public ones.
+    #[arg(long, env = "STINT_AZURE_CA_FILE")]
+    azure_ca_file: Option<PathBuf>,
+    /// How log lines look.
+    #[arg(long, env = "STINT_LOG_FORMAT", value_enum, default_value_t = Format::Json)]
+    log_format: Format,
+    /// What is logged, as `info` or `stint=debug,kube=warn`.
+    #[arg(long, env = "STINT_LOG", default_value = "info,kube_lease_manager=warn")]
+    log: String,
+}
+
+/// What documents fall back on.
+#[derive(Debug, Args)]
+pub(super) struct InstallationArguments {
+    /// Installation id: it starts the name of everything that Stint makes. 1 to 8 of a-z0-9, beginning with a letter.
+    #[arg(long, env = "STINT_INSTALLATION", default_value = "stint")]
+    installation: String,
+    /// How many runners there may be at once, over all classes.
+    #[arg(long, env = "STINT_MAX_RUNNERS", default_value_t = 50)]
+    max_runners: u32,
+    /// Base URL at which the agents in runners reach --listen; a virtual node's pods reach no ClusterIP.
+    #[arg(long, env = "STINT_CALLBACK_URL")]
+    callback_url: Option<String>,
+    /// PEM file with certificates that agents trust for --callback-url.
+    #[arg(long, env = "STINT_CALLBACK_CA_FILE", requires = "callback_url")]
+    callback_ca_file: Option<PathBuf>,
+    /// Azure subscription id of the container groups.
+    #[arg(long, env = "STINT_AZURE_SUBSCRIPTION")]
+    azure_subscription: Option<String>,
+    /// Resource group of the container groups.
+    #[arg(long, env = "STINT_AZURE_RESOURCE_GROUP")]
+    azure_resource_group: Option<String>,
+    /// Azure region, such as westeurope.
+    #[arg(long, env = "STINT_AZURE_REGION")]
+    azure_region: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Credential {
+    /// Workload identity where its token file is set, else managed identity, else the developer's own sign-in.
+    Auto,
+    /// AKS workload identity.
+    WorkloadIdentity,
+    /// The machine's or the App Service's managed identity.
+    ManagedIdentity,
+    /// The Azure CLI's sign-in.
+    AzureCli,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Format {
+    /// For people.
+    Pretty,
+    /// One JSON object a line.
+    Json,
+}
+
+impl InstallationArguments {
+    pub(super) fn resolve(&self) -> anyhow::Result<Installation> {
+        let id = &self.installation;
+        let fine = (1..=8).contains(&id.len())
+            && id.starts_with(|first: char| first.is_ascii_lowercase())
+            && id.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+        anyhow::ensure!(
+            fine,
+            "--installation {id:?}: it must be 1 to 8 of a-z0-9, beginning with a letter, such as \"prod1\""
+        );
+        let ca_bundle = match &self.callback_ca_file {
+            Some(path) => Some(
+                std::fs::read_to_string(path)
+                    .with_context(|| format!("--callback-ca-file {}: cannot be read", path.display()))?,
+            ),
+            None => None,
+        };
+        Ok(Installation {
+            id: id.clone(),
+            max_runners: self.max_runners,
+            callback: self.callback_url.clone().map(|url| Callback { url, ca_bundle }),
+            subscription: self.azure_subscription.clone(),
+            resource_group: self.azure_resource_group.clone(),
+            region: self.azure_region.clone(),
+        })
+    }
+}
+
+impl RunArguments {
+    fn settings(&self) -> anyhow::Result<RunSettings> {
+        std::fs::create_dir_all(&self.state_directory).with_context(|| {
+            format!("--state-directory {}: it cannot be created", self.state_directory.display())
+        })?;
+        let records = match &self.local {
+            Some(documents) => RecordsSettings::Local {
+                documents: documents.clone(),
+                state: Location::File(self.state_directory.join("records.db")),
+            },
+            None => RecordsSettings::Kubernetes {
+                kubeconfig: self.kubeconfig.clone(),
+                namespace: self.namespace.clone(),
+            },
+        };
+        let client_id = self.azure_client_id.clone();
+        let credential = match self.azure_credential {
+            Credential::Auto => CredentialKind::Auto,
+            Credential::WorkloadIdentity => CredentialKind::WorkloadIdentity,
+            Credential::ManagedIdentity => CredentialKind::ManagedIdentity { client_id },
+            Credential::AzureCli => CredentialKind::AzureCli,
+        };
+        let ca_bundle = match &self.azure_ca_file {
+            Some(path) => Some(
+                std::fs::read_to_string(path)
+                    .with_context(|| format!("--azure-ca-file {}: cannot be read", path.display()))?,
+            ),
+            None => None,
+        };
+        let identity = self
+            .identity
+            .clone()
+            .or_else(|| std::env::var("HOSTNAME").ok())
+            .unwrap_or_else(|| format!("stint-{}", std::process::id()));
+        Ok(RunSettings {
+            installation: self.installation.resolve()?,
+            records,
+            ledger: Location::File(self.state_directory.join("ledger.db")),
+            azure: ArmSettings {
+                endpoint: self.azure_endpoint.clone(),
+                credential,
+                proxy: self.azure_proxy.clone(),
+                ca_bundle,
+            },
+            identity,
+            adopt_ledger: self.adopt_ledger,
+            most_jobs: self.max_stored_jobs,
+            listen: self.listen,
+            internal_listen: self.internal_listen,
+            api_listen: self.api_listen,
+        })
+    }
+}
+
+pub(super) async fn run(arguments: RunArguments) -> anyhow::Result<ExitCode> {
+    let format = match arguments.log_format {
+        Format::Pretty => LogFormat::Pretty,
+        Format::Json => LogFormat::Json,
+    };
+    init_logging(format, &arguments.log).context("--log")?;
+    let settings = arguments.settings()?;
+    let mut controller = Controller::start(settings).await?;
+    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be waited for")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be waited for")?;
+    tokio::select! {
+        _ = terminate.recv() => tracing::info!("SIGTERM: Stint finishes what is under way"),
+        _ = interrupt.recv() => tracing::info!("SIGINT: Stint finishes what is under way"),
+        () = controller.ended() => anyhow::bail!("the controller ended by itself; its log says why"),
+    }
+    controller.stop().await;
+    tracing::info!("Stint has stopped");
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,114 @@
+//! `RunnerPlace`: where a runner can run.
+
+use std::collections::BTreeMap;
+
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::source::DocumentStatus;
+
+/// Where a runner can run.
+#[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "stint.dev",
+    version = "v1alpha1",
+    kind = "RunnerPlace",
+    namespaced,
+    category = "stint",
+    derive = "PartialEq",
+    derive = "Default",
+    status = "DocumentStatus",
+    doc = "Where a runner can run. A virtual node that no place names becomes a place by itself, named as the node.",
+    printcolumn(name = "Node", type_ = "string", json_path = ".spec.virtualNode.nodeName"),
+    printcolumn(name = "State", type_ = "string", json_path = ".spec.state"),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.ready"),
+    printcolumn(name = "Problem", type_ = "string", json_path = ".status.problem"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[x_kube(validation = Rule::new("has(self.virtualNode) != has(self.containerInstances)").message("give exactly one of virtualNode and containerInstances"))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RunnerPlaceSpec {
+    /// An AKS virtual node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub virtual_node: Option<VirtualNodeSpec>,
+    /// Azure Container Instances without a cluster: Stint creates the groups itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container_instances: Option<ContainerInstancesSpec>,
+    /// Azure subscription id of the container groups. Default: the installation's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subscription: Option<String>,
+    /// Resource group of the container groups. Default: the installation's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resource_group: Option<String>,
+    /// Azure region, such as `westeurope`. Default: the installation's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+    /// Where the agents of runners here reach Stint. Default: the installation's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub callback: Option<Callback>,
+    /// Whether new runners may start here. Default: Active.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<StateSpec>,
+    /// What a runner costs here. Default: Azure Container Instances, Linux, East US, pay as you go.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub price: Option<PriceSpec>,
+}
+
+/// An AKS virtual node.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct VirtualNodeSpec {
+    /// Name of the node. Default: the only virtual node there is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_name: Option<String>,
+    /// Labels by which pods select the node. Default: those that the node carries of the documented ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_selector: Option<BTreeMap<String, String>>,
+}
+
+/// Azure Container Instances without a cluster.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ContainerInstancesSpec {}
+
+/// Where agents reach Stint.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Callback {
+    /// Base URL, as an address that runners can reach: a virtual node's pods may reach neither cluster DNS nor
+    /// ClusterIPs, so usually an internal load balancer.
+    #[schemars(regex(pattern = "^https?://"))]
+    pub url: String,
+    /// PEM certificates that agents trust for that URL. Default: the public ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_bundle: Option<String>,
+}
+
+/// Whether new runners may start at a place.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum StateSpec {
+    /// They may.
+    #[default]
+    Active,
+    /// They may not; those that run go on. For a place that is to be removed.
+    Draining,
+    /// They may not, for now; those that run go on.
+    Paused,
+}
+
+/// What a runner costs at a place. Decimal numbers in quotes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PriceSpec {
+    /// ISO 4217 code. Default: USD.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = "^[A-Z]{3}$"))]
+    pub currency: Option<String>,
+    /// For one vCPU for an hour.
+    #[schemars(regex(pattern = "^[0-9]+([.][0-9]+)?$"))]
+    pub vcpu_hour: String,
+    /// For one GB of memory for an hour.
+    #[schemars(regex(pattern = "^[0-9]+([.][0-9]+)?$"))]
+    pub gb_hour: String,
+}

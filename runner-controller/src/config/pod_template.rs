@@ -1,0 +1,121 @@
+//! What a class's `podTemplate` may say: additions only. Fields that Stint sets are refused by name.
+
+use serde_json::Value;
+
+/// Name of the container that runs the agent.
+pub const CONTAINER: &str = "runner";
+
+const METADATA: [&str; 2] = ["labels", "annotations"];
+/// Pod fields that do not touch what Stint decides: where the pod runs, how it ends and what it may reach.
+const POD: [&str; 11] = [
+    "containers",
+    "dnsConfig",
+    "dnsPolicy",
+    "hostAliases",
+    "priorityClassName",
+    "runtimeClassName",
+    "schedulerName",
+    "securityContext",
+    "tolerations",
+    "topologySpreadConstraints",
+    "volumes",
+];
+const IN_CONTAINER: [&str; 6] = ["name", "env", "envFrom", "volumeMounts", "securityContext", "workingDir"];
+
+/// Finds the first thing in a `podTemplate` that Stint does not let a class say.
+///
+/// # Errors
+/// The field, and why or what to do instead.
+pub fn validate(template: &Value) -> Result<(), String> {
+    let top = object(template, "podTemplate")?;
+    only(top.keys(), &["metadata", "spec"], "podTemplate")?;
+    if let Some(metadata) = top.get("metadata") {
+        let metadata = object(metadata, "podTemplate.metadata")?;
+        only(metadata.keys(), &METADATA, "podTemplate.metadata")?;
+        for field in METADATA {
+            let Some(map) = metadata.get(field) else { continue };
+            let path = format!("podTemplate.metadata.{field}");
+            for key in object(map, &path)?.keys() {
+                let ours = key.starts_with("stint.dev/")
+                    || key == "cluster-autoscaler.kubernetes.io/safe-to-evict"
+                    || key == "karpenter.sh/do-not-disrupt"
+                    || key == "app.kubernetes.io/managed-by";
+                if ours {
+                    return Err(format!("{path}: Stint sets {key} itself; remove it"));
+                }
+            }
+        }
+    }
+    let Some(spec) = top.get("spec") else { return Ok(()) };
+    let spec = object(spec, "podTemplate.spec")?;
+    only(spec.keys(), &POD, "podTemplate.spec")?;
+    let Some(containers) = spec.get("containers") else { return Ok(()) };
+    let containers = containers.as_array().ok_or("podTemplate.spec.containers must be a list")?;
+    for (index, container) in containers.iter().enumerate() {
+        let path = format!("podTemplate.spec.containers[{index}]");
+        let container = object(container, &path)?;
+        if container.get("name").and_then(Value::as_str) != Some(CONTAINER) {
+            return Err(format!(
+                "{path}.name must be {CONTAINER}: a further container would keep the group running, and billed, after the job"
+            ));
+        }
+        only(container.keys(), &IN_CONTAINER, &path)?;
+        for name in container.get("env").and_then(Value::as_array).into_iter().flatten() {
+            let name = name.get("name").and_then(Value::as_str).unwrap_or_default();
+            if name.starts_with("STINT_") {
+                return Err(format!("{path}.env: Stint sets {name} itself; names that begin with STINT_ are its own"));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn object<'a>(value: &'a Value, path: &str) -> Result<&'a serde_json::Map<String, Value>, String> {
+    value.as_object().ok_or_else(|| format!("{path} must be an object"))
+}
+
+fn only<'a>(keys: impl Iterator<Item = &'a String>, allowed: &[&str], path: &str) -> Result<(), String> {
+    for key in keys {
+        if !allowed.contains(&key.as_str()) {
+            return Err(format!("{path}.{key}: Stint sets this field itself; remove it (allowed: {})", allowed.join(", ")));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::validate;
+
+    fn refused(template: serde_json::Value, field: &str) {
+        let error = validate(&template).expect_err("refused");
+        assert!(error.contains(field), "{error}");
+    }
+
+    #[test]
+    fn additions_pass() {
+        let template = json!({
+            "metadata": {"labels": {"team": "build"}, "annotations": {"a/b": "c"}},
+            "spec": {
+                "volumes": [{"name": "cache", "emptyDir": {}}],
+                "containers": [{"name": "runner", "env": [{"name": "HTTPS_PROXY", "value": "http://p"}]}],
+            },
+        });
+        assert_eq!(validate(&template), Ok(()));
+    }
+
+    #[test]
+    fn what_stint_sets_is_refused_by_name() {
+        refused(json!({"spec": {"restartPolicy": "Always"}}), "podTemplate.spec.restartPolicy");
+        refused(json!({"spec": {"nodeSelector": {}}}), "podTemplate.spec.nodeSelector");
+        refused(json!({"spec": {"serviceAccountName": "admin"}}), "podTemplate.spec.serviceAccountName");
+        refused(json!({"spec": {"containers": [{"name": "runner", "image": "x"}]}}), "containers[0].image");
+        refused(json!({"spec": {"containers": [{"name": "sidecar"}]}}), "containers[0].name");
+        refused(json!({"spec": {"containers": [{"name": "runner", "env": [{"name": "STINT_RUNNER"}]}]}}), "STINT_RUNNER");
+        refused(json!({"metadata": {"labels": {"stint.dev/runner": "x"}}}), "stint.dev/runner");
+        refused(json!({"metadata": {"name": "x"}}), "podTemplate.metadata.name");
+        refused(json!([]), "podTemplate must be an object");
+    }
+}

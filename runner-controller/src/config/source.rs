@@ -1,0 +1,90 @@
+//! `RunnerSource`: where jobs come from and runners register.
+
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Where jobs come from and where runners register.
+#[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "stint.dev",
+    version = "v1alpha1",
+    kind = "RunnerSource",
+    namespaced,
+    category = "stint",
+    derive = "PartialEq",
+    derive = "Default",
+    status = "DocumentStatus",
+    doc = "Where jobs come from and where runners register.",
+    printcolumn(name = "Owners", type_ = "string", json_path = ".spec.github.owners"),
+    printcolumn(name = "Repositories", type_ = "string", json_path = ".spec.github.repositories"),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.ready"),
+    printcolumn(name = "Problem", type_ = "string", json_path = ".status.problem"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[x_kube(validation = Rule::new("has(self.github)").message("spec.github is required: it is the only kind of source"))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RunnerSourceSpec {
+    /// A GitHub organization or repositories, on github.com or GitHub Enterprise Server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub github: Option<GitHubSpec>,
+}
+
+/// GitHub as a source.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[x_kube(validation = Rule::new("(has(self.owners) && size(self.owners) > 0) || (has(self.repositories) && size(self.repositories) > 0)").message("name at least one owner in owners or one owner/name in repositories"))]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct GitHubSpec {
+    /// Organizations whose jobs are served. Their runners register at the organization.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100), inner(length(min = 1, max = 100)))]
+    pub owners: Vec<String>,
+    /// Repositories (owner/name) whose jobs are served. Their runners register at the repository.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1000), inner(regex(pattern = "^[^/ ]+/[^/ ]+$")))]
+    pub repositories: Vec<String>,
+    /// Name of the Secret with `appId` and `privateKey` of a GitHub App, or `token`; and `webhookSecret`, besides
+    /// which `webhookSecretNext` may stand while secrets are rotated.
+    #[schemars(length(min = 1))]
+    pub secret_ref: String,
+    /// Base URL of the REST API. Default: https://api.github.com; GitHub Enterprise Server: https://HOST/api/v3.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = "^https?://"))]
+    pub api_url: Option<String>,
+    /// Runner group in which runners register. Default: 1, the default group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub runner_group_id: Option<u64>,
+    /// Whether jobs of public repositories get runners. Default: Refuse, since anybody can propose code to them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub public_repositories: Option<PublicRepositories>,
+    /// HTTP proxy for calls to GitHub, as http://[user:password@]host:port. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = "^http://"))]
+    pub proxy: Option<String>,
+    /// PEM certificates to trust besides the public ones, for GitHub Enterprise Server or an inspecting proxy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_bundle: Option<String>,
+}
+
+/// Whether jobs of public repositories get runners.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum PublicRepositories {
+    /// They do not.
+    #[default]
+    Refuse,
+    /// They do.
+    Allow,
+}
+
+/// What Stint found of a document.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DocumentStatus {
+    /// `True` where the document is in use, `False` where a problem keeps it from being used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready: Option<String>,
+    /// The problem, in one line with the remedy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}

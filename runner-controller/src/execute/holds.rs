@@ -1,0 +1,122 @@
+//! What is under way, and what a failure holds back for a while.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use runner_core::plan::Hold;
+
+use crate::ports::{CallError, CallErrorKind};
+
+/// The first pause after a failure; doubled for each further one.
+const FIRST: SignedDuration = SignedDuration::from_secs(1);
+/// The longest pause.
+const LONGEST: SignedDuration = SignedDuration::from_secs(60);
+/// The pause where the peer asks for one but does not say how long (GitHub: at least a minute).
+const UNSAID: Duration = Duration::from_secs(60);
+
+/// Holds by name of runner or job.
+#[derive(Default)]
+pub(super) struct Holds {
+    by_name: Mutex<HashMap<String, Entry>>,
+}
+
+struct Entry {
+    hold: Hold,
+    failures: u32,
+}
+
+impl Holds {
+    /// All that hold at this moment; those that have run out keep only their count of failures.
+    pub(super) fn all(&self, now: Timestamp) -> HashMap<String, Hold> {
+        let mut entries = self.lock();
+        // A hold long past has nothing to remember.
+        entries.retain(|_, entry| match entry.hold {
+            Hold::InFlight => true,
+            Hold::Until(until) => now < until.saturating_add(LONGEST + LONGEST).unwrap_or(Timestamp::MAX),
+        });
+        entries.iter().map(|(name, entry)| (name.clone(), entry.hold)).collect()
+    }
+
+    pub(super) fn begin(&self, name: &str) {
+        let mut entries = self.lock();
+        let failures = entries.get(name).map_or(0, |entry| entry.failures);
+        entries.insert(name.to_owned(), Entry { hold: Hold::InFlight, failures });
+    }
+
+    pub(super) fn done(&self, name: &str) {
+        self.lock().remove(name);
+    }
+
+    /// Holds a name back without counting a failure.
+    pub(super) fn again(&self, name: &str, now: Timestamp, after: Duration) {
+        let until = add(now, SignedDuration::try_from(after).unwrap_or(LONGEST));
+        self.lock().insert(name.to_owned(), Entry { hold: Hold::Until(until), failures: 0 });
+    }
+
+    /// Counts a failure and answers until when it holds the name back.
+    pub(super) fn failed(&self, name: &str, error: &CallError, now: Timestamp) -> Timestamp {
+        let mut entries = self.lock();
+        let failures = entries.get(name).map_or(0, |entry| entry.failures).saturating_add(1);
+        let pause = match error.kind {
+            CallErrorKind::Throttled(after) => {
+                SignedDuration::try_from(after.unwrap_or(UNSAID)).unwrap_or(LONGEST)
+            }
+            CallErrorKind::Unavailable
+            | CallErrorKind::NotFound
+            | CallErrorKind::Conflict
+            | CallErrorKind::Refused => {
+                let doublings = failures.saturating_sub(1).min(10);
+                FIRST.saturating_mul(1_i32 << doublings).min(LONGEST)
+            }
+        };
+        let until = add(now, pause);
+        entries.insert(name.to_owned(), Entry { hold: Hold::Until(until), failures });
+        until
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Entry>> {
+        self.by_name.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn add(at: Timestamp, by: SignedDuration) -> Timestamp {
+    at.saturating_add(by).unwrap_or(Timestamp::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(kind: CallErrorKind) -> CallError {
+        CallError::new(kind, "failed")
+    }
+
+    #[test]
+    fn pauses_double_up_to_a_minute() {
+        let (holds, now) = (Holds::default(), Timestamp::UNIX_EPOCH);
+        let pauses: Vec<i64> = (0..9)
+            .map(|_| holds.failed("a", &error(CallErrorKind::Unavailable), now).as_second())
+            .collect();
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
+    }
+
+    #[test]
+    fn a_peer_that_asks_for_a_pause_gets_it_in_full() {
+        let (holds, now) = (Holds::default(), Timestamp::UNIX_EPOCH);
+        let asked = error(CallErrorKind::Throttled(Some(Duration::from_secs(300))));
+        assert_eq!(holds.failed("a", &asked, now).as_second(), 300);
+        assert_eq!(holds.failed("a", &error(CallErrorKind::Throttled(None)), now).as_second(), 60);
+    }
+
+    #[test]
+    fn success_forgets_failures() {
+        let (holds, now) = (Holds::default(), Timestamp::UNIX_EPOCH);
+        holds.failed("a", &error(CallErrorKind::Refused), now);
+        holds.begin("a");
+        assert_eq!(holds.all(now).get("a"), Some(&Hold::InFlight));
+        holds.done("a");
+        assert_eq!(holds.failed("a", &error(CallErrorKind::Refused), now).as_second(), 1);
+    }
+}

@@ -1,0 +1,179 @@
+//! The steps up to a running machine. Each call that cannot be repeated has its intent recorded first.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use runner_core::billing::group_size;
+use runner_core::lifecycle::{Launched, Registered, RunnerFact};
+use runner_core::reason::Reason;
+use runner_core::setup::PlaceKind;
+use secrecy::{ExposeSecret, SecretString};
+use sha2::{Digest, Sha256};
+
+use super::{Outcome, Outside, StepOrder, teardown_fact};
+use crate::clock;
+use crate::config::{ResolvedClass, ResolvedPlace};
+use crate::ports::{CallError, CallErrorKind, CallResult, GroupOrder, PodOrder, Registration, agent};
+
+impl Outside {
+    /// Only what is reserved is ever started: a process that has lost the lead finds out here at the latest.
+    fn reserved(&self, order: &StepOrder) -> CallResult<()> {
+        if self.records.is_reserved(&order.runner.name) {
+            return Ok(());
+        }
+        Err(CallError::new(
+            CallErrorKind::Conflict,
+            format!("runner {} is not reserved by this process", order.runner.name),
+        ))
+    }
+
+    /// Registers the runner with its source and stores what its agent needs.
+    pub(super) async fn register(&self, order: &StepOrder) -> CallResult<Outcome> {
+        self.reserved(order)?;
+        let runner = &order.runner;
+        let provider = self.provider(&runner.job.source)?;
+        self.records.record(&runner.name, &[RunnerFact::Registering(clock::now())]).await?;
+        let registration =
+            Registration { scope: runner.scope.clone(), name: runner.name.clone(), labels: runner.labels.clone() };
+        let credential = match provider.register(&registration).await {
+            Ok(credential) => credential,
+            Err(error) => {
+                tracing::warn!(runner = runner.name, job = %runner.job, %error, "runner {} is not registered", runner.name);
+                self.sources.note_failure(&runner.job.source, &error);
+                let reason = Reason::RegistrationFailed { why: error.message };
+                self.records.record(&runner.name, &[teardown_fact(&reason)]).await?;
+                return Ok(Outcome::Done);
+            }
+        };
+        self.sources.note_success(&runner.job.source);
+        let token = new_token();
+        let hash = hex::encode(Sha256::digest(token.expose_secret().as_bytes()));
+        let mut files: BTreeMap<String, SecretString> = credential.files;
+        if let Some(callback) = order.place.as_ref().and_then(|place| place.callback.as_ref()) {
+            files.insert(agent::CALLBACK_TOKEN.to_owned(), token);
+            if let Some(bundle) = &callback.ca_bundle {
+                files.insert(agent::CALLBACK_CA.to_owned(), bundle.clone().into());
+            }
+        }
+        self.records.put_credential(&runner.name, &files).await?;
+        let registered = Registered { id: credential.runner_id, callback_hash: hash, at: clock::now() };
+        self.records.record(&runner.name, &[RunnerFact::Registered(registered)]).await?;
+        Ok(Outcome::Done)
+    }
+
+    /// Creates the runner's machine.
+    pub(super) async fn launch(&self, order: &StepOrder) -> CallResult<Outcome> {
+        self.reserved(order)?;
+        let runner = &order.runner;
+        let (Some(class), Some(place)) = (&order.class, &order.place) else {
+            let why = format!("class {} or place {} is no longer configured", runner.matched.class, runner.place);
+            self.records.record(&runner.name, &[teardown_fact(&Reason::StartFailed { why })]).await?;
+            return Ok(Outcome::Done);
+        };
+        self.records.record(&runner.name, &[RunnerFact::Launching(clock::now())]).await?;
+        match self.create_machine(order, class, place).await {
+            Ok(uid) => {
+                let launched = Launched { uid, at: clock::now() };
+                self.records.record(&runner.name, &[RunnerFact::Launched(launched)]).await?;
+                Ok(Outcome::Done)
+            }
+            Err(error) if matches!(error.kind, CallErrorKind::Refused | CallErrorKind::Throttled(_)) => {
+                // Refused before anything was made.
+                let reason = Reason::StartFailed { why: error.message };
+                self.records.record(&runner.name, &[teardown_fact(&reason)]).await?;
+                Ok(Outcome::Done)
+            }
+            // It may have been made all the same: `recover` looks.
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn create_machine(
+        &self,
+        order: &StepOrder,
+        class: &Arc<ResolvedClass>,
+        place: &Arc<ResolvedPlace>,
+    ) -> CallResult<String> {
+        match order.runner.kind {
+            PlaceKind::VirtualNode => {
+                let pods = self.pods.as_ref().ok_or_else(|| no_cluster(&order.runner.place))?;
+                let order =
+                    PodOrder { runner: order.runner.clone(), class: class.clone(), place: place.clone() };
+                pods.create(&order).await
+            }
+            PlaceKind::ContainerInstances => {
+                let address = self.address(order);
+                let group = self.group_order(order, class, place).await?;
+                self.groups.create(&address, &group).await?;
+                self.group_machines.note_created(&order.runner.name, &address.id());
+                Ok(address.id())
+            }
+        }
+    }
+
+    async fn group_order(
+        &self,
+        order: &StepOrder,
+        class: &ResolvedClass,
+        place: &ResolvedPlace,
+    ) -> CallResult<GroupOrder> {
+        let runner = &order.runner;
+        if !class.image_pull_secrets.is_empty() || class.pod_template.is_some() {
+            return Err(CallError::new(
+                CallErrorKind::Refused,
+                format!(
+                    "class {}: imagePullSecrets and podTemplate need a cluster; place {} has none",
+                    class.name, place.place.name
+                ),
+            ));
+        }
+        Ok(GroupOrder {
+            region: place.region.clone(),
+            tags: BTreeMap::from([
+                ("stint-installation".to_owned(), self.installation.id.clone()),
+                ("stint-runner".to_owned(), runner.name.clone()),
+            ]),
+            image: class.image.clone(),
+            size: group_size(runner.size),
+            env: agent::environment(&runner.name, place.callback.as_ref()),
+            files: self.records.credential(&runner.name).await?,
+            mount_path: agent::DIRECTORY.to_owned(),
+            registries: Vec::new(),
+        })
+    }
+
+    /// Looks whether a machine exists that was about to be created when a call failed or the process ended.
+    pub(super) async fn recover(&self, order: &StepOrder) -> CallResult<Outcome> {
+        let runner = &order.runner;
+        let found = match runner.kind {
+            PlaceKind::VirtualNode => {
+                let pods = self.pods.as_ref().ok_or_else(|| no_cluster(&runner.place))?;
+                pods.find(runner).await?
+            }
+            PlaceKind::ContainerInstances => {
+                let address = self.address(order);
+                let group = self.groups.get(&address).await?;
+                group.is_some().then(|| address.id())
+            }
+        };
+        let fact = match found {
+            Some(uid) => {
+                self.group_machines.note_created(&runner.name, &uid);
+                RunnerFact::Launched(Launched { uid, at: clock::now() })
+            }
+            None => teardown_fact(&Reason::Interrupted { call: "created its machine".to_owned() }),
+        };
+        self.records.record(&runner.name, &[fact]).await?;
+        Ok(Outcome::Done)
+    }
+}
+
+fn no_cluster(place: &str) -> CallError {
+    CallError::new(CallErrorKind::Refused, format!("place {place} is a virtual node, which needs a cluster"))
+}
+
+/// 256 random bits, in hexadecimal.
+fn new_token() -> SecretString {
+    let bytes: [u8; 32] = rand::random();
+    hex::encode(bytes).into()
+}

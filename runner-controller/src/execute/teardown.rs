@@ -1,0 +1,251 @@
+//! The steps from a runner's end until nothing of it is left and its bill is written.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use runner_core::billing;
+use runner_core::job::JobState;
+use runner_core::lifecycle::{GroupFacts, RunnerFact};
+use runner_core::setup::{PlaceKind, Price};
+
+use super::{Outcome, Outside, StepOrder, teardown_fact};
+use crate::clock;
+use crate::config::pod_template::CONTAINER;
+use crate::ports::{CallResult, Deregistered, Group, GroupAddress, KeptLogs, LedgerRow};
+
+/// How long the last reading waits for Azure to show that the container has stopped.
+const LAST_READING: Duration = Duration::from_secs(2);
+/// Pause between two readings meanwhile.
+const READING_PAUSE: Duration = Duration::from_millis(200);
+/// Without any reading for so long, the group is deleted all the same, and its bill is estimated.
+const CAPTURE_WITHIN: SignedDuration = SignedDuration::from_secs(30);
+/// Without a deletion under way in Azure for so long, Stint sends its own.
+const OWN_DELETE_AFTER: SignedDuration = SignedDuration::from_secs(30);
+/// Pause between two looks whether the group is gone.
+const GONE_PAUSE: Duration = Duration::from_secs(1);
+/// Tag in which azure-aci keeps the pod's UID.
+const UID_TAG: &str = "UID";
+
+impl Outside {
+    /// Reads the group's times, and after the runner's end its last logs, while the group is still there.
+    pub(super) async fn capture(&self, order: &StepOrder, last: bool) -> CallResult<Outcome> {
+        let runner = &order.runner;
+        let address = self.address(order);
+        let reading = if last { self.read_until_stopped(order, &address).await } else { self.own_group(order, &address).await };
+        let group = match reading {
+            Ok(group) => group,
+            Err(error) if last && self.overdue(order) => {
+                tracing::warn!(runner = runner.name, %error, "group {} cannot be read before its deletion", address.name);
+                None
+            }
+            Err(error) => return Err(error),
+        };
+        if !last && group.is_none() {
+            return Ok(Outcome::Again(GONE_PAUSE * 5));
+        }
+        let mut facts = Vec::new();
+        if let Some(group) = &group {
+            facts.push(RunnerFact::Group(merged(runner.facts.group.as_ref(), group)));
+        }
+        if last {
+            if group.is_some() {
+                self.keep_logs(order, &address).await;
+            }
+            facts.push(RunnerFact::Captured(clock::now()));
+        }
+        self.record(order, &facts).await?;
+        Ok(Outcome::Done)
+    }
+
+    /// Reads the group until its container shows as stopped, for a bounded time: it is about to.
+    async fn read_until_stopped(&self, order: &StepOrder, address: &GroupAddress) -> CallResult<Option<Group>> {
+        let ends = order.runner.facts.agent.exiting.is_some() || order.because.as_ref().is_some_and(|reason| reason.code() == "ContainerEnded");
+        let deadline = tokio::time::Instant::now() + LAST_READING;
+        loop {
+            let group = self.own_group(order, address).await?;
+            let stopped = group.as_ref().is_none_or(|group| group.stopped.is_some());
+            if stopped || !ends || tokio::time::Instant::now() >= deadline {
+                return Ok(group);
+            }
+            tokio::time::sleep(READING_PAUSE).await;
+        }
+    }
+
+    /// The runner's group, if the group of that name is its own.
+    async fn own_group(&self, order: &StepOrder, address: &GroupAddress) -> CallResult<Option<Group>> {
+        let Some(group) = self.groups.get(address).await? else { return Ok(None) };
+        if order.runner.kind == PlaceKind::ContainerInstances {
+            return Ok(Some(group));
+        }
+        let uid = order.runner.facts.launched.as_ref().map(|launched| launched.uid.as_str());
+        match (group.tags.get(UID_TAG).map(String::as_str), uid) {
+            (Some(tag), Some(uid)) if tag != uid => {
+                tracing::error!(
+                    runner = order.runner.name,
+                    group = address.name,
+                    "group {} is tagged with the UID of another pod; it is left alone",
+                    address.name
+                );
+                Ok(None)
+            }
+            _ => Ok(Some(group)),
+        }
+    }
+
+    fn overdue(&self, order: &StepOrder) -> bool {
+        order.ending_since().is_some_and(|since| passed(since, CAPTURE_WITHIN))
+    }
+
+    async fn keep_logs(&self, order: &StepOrder, address: &GroupAddress) {
+        let runner = &order.runner;
+        let text = match self.groups.logs(address, CONTAINER).await {
+            Ok(text) if text.is_empty() => return,
+            Ok(text) => text,
+            Err(error) => {
+                tracing::warn!(runner = runner.name, %error, "the last logs of {} cannot be read", runner.name);
+                return;
+            }
+        };
+        let logs = KeptLogs {
+            runner: runner.name.clone(),
+            job: runner.job.clone(),
+            kept_at: clock::now(),
+            origin: "arm".to_owned(),
+            text: crate::telemetry::redact::shapes(&text),
+        };
+        if let Err(error) = self.ledger.keep_logs(&logs).await {
+            tracing::warn!(runner = runner.name, %error, "the last logs of {} cannot be kept", runner.name);
+        }
+    }
+
+    /// Deletes the runner's machine and its credential.
+    pub(super) async fn delete_machine(&self, order: &StepOrder) -> CallResult<Outcome> {
+        let runner = &order.runner;
+        match runner.kind {
+            PlaceKind::VirtualNode => {
+                if let Some(pods) = &self.pods {
+                    pods.delete(runner).await?;
+                }
+            }
+            PlaceKind::ContainerInstances => self.groups.delete(&self.address(order)).await?,
+        }
+        self.records.delete_credential(&runner.name).await?;
+        self.record(order, &[RunnerFact::Deleting(clock::now())]).await?;
+        Ok(Outcome::Done)
+    }
+
+    /// Asks Azure whether the group is gone, and deletes it where nothing else does.
+    pub(super) async fn confirm_gone(&self, order: &StepOrder) -> CallResult<Outcome> {
+        let runner = &order.runner;
+        let address = self.address(order);
+        let Some(group) = self.own_group(order, &address).await? else {
+            self.record(order, &[RunnerFact::Gone(clock::now())]).await?;
+            let ended = runner.facts.agent.exiting.or(runner.facts.group.as_ref().and_then(|group| group.stopped));
+            if let Some(took) = ended.and_then(|at| Duration::try_from(clock::now().duration_since(at)).ok()) {
+                self.metrics.torn_down(took);
+            }
+            return Ok(Outcome::Done);
+        };
+        let asked = runner.facts.deleting.unwrap_or(runner.created_at);
+        if group.provisioning_state != "Deleting" && passed(asked, OWN_DELETE_AFTER) {
+            tracing::warn!(
+                runner = runner.name,
+                group = address.name,
+                state = group.provisioning_state,
+                "nothing deletes group {}; Stint does",
+                address.name
+            );
+            self.groups.delete(&address).await?;
+        }
+        Ok(Outcome::Again(GONE_PAUSE))
+    }
+
+    /// Commits the runner's ledger row.
+    pub(super) async fn bill(&self, order: &StepOrder) -> CallResult<Outcome> {
+        let runner = &order.runner;
+        let price = order.place.as_ref().map_or_else(Price::default, |place| place.place.price.clone());
+        let address = self.address(order);
+        if let Some(bill) = billing::bill(runner, &address.id(), &price) {
+            let about = order.ran.as_ref().or(order.own.as_ref());
+            let conclusion = order.ran.as_ref().and_then(|job| match job.state() {
+                JobState::Ended { conclusion, .. } => conclusion,
+                JobState::Queued { .. } | JobState::Waiting | JobState::Running { .. } => None,
+            });
+            let row = LedgerRow {
+                machine_uid: runner.facts.launched.as_ref().map(|launched| launched.uid.clone()).unwrap_or_default(),
+                runner: runner.name.clone(),
+                started_for: runner.job.clone(),
+                job: order.ran.as_ref().map(|job| job.key.clone()),
+                repository: about.map(|job| job.description.repository.clone()).unwrap_or_default(),
+                job_name: about.map(|job| job.description.name.clone()).unwrap_or_default(),
+                class: runner.matched.label(),
+                place: runner.place.clone(),
+                ended_because: runner.facts.teardown.as_ref().map(|teardown| teardown.code.clone()).unwrap_or_default(),
+                conclusion,
+                bill,
+            };
+            if self.ledger.commit(&row).await? {
+                let LedgerRow { class, place, bill, .. } = &row;
+                self.metrics.billed(class, place, bill.seconds, bill.amount, &bill.currency);
+                tracing::info!(
+                    runner = runner.name,
+                    job = %runner.job,
+                    seconds = row.bill.seconds,
+                    amount = %row.bill.amount,
+                    "runner {} is billed: {} s, {} {}",
+                    runner.name,
+                    row.bill.seconds,
+                    row.bill.amount,
+                    row.bill.currency
+                );
+            }
+        }
+        self.record(order, &[RunnerFact::Billed(clock::now())]).await?;
+        Ok(Outcome::Done)
+    }
+
+    /// Deletes the runner's registration; where its source says that it is busy, the runner stays.
+    pub(super) async fn deregister(&self, order: &StepOrder) -> CallResult<Outcome> {
+        let runner = &order.runner;
+        let provider = self.provider(&runner.job.source)?;
+        let id = runner.facts.registered.as_ref().map(|registered| registered.id);
+        match provider.deregister(&runner.scope, &runner.name, id).await? {
+            Deregistered::Gone => {
+                let mut facts = vec![RunnerFact::Deregistered(clock::now())];
+                facts.extend(order.because.as_ref().map(teardown_fact));
+                self.record(order, &facts).await?;
+                Ok(Outcome::Done)
+            }
+            Deregistered::Busy => {
+                tracing::info!(runner = runner.name, "runner {} is busy and stays", runner.name);
+                self.records.record(&runner.name, &[RunnerFact::BusySeen(clock::now())]).await?;
+                Ok(Outcome::Done)
+            }
+        }
+    }
+
+    /// Lets the runner's record go. Its reservation follows in the next pass.
+    pub(super) async fn release(&self, order: &StepOrder) -> CallResult<Outcome> {
+        let runner = &order.runner;
+        self.records.delete_credential(&runner.name).await?;
+        self.records.release(&runner.name).await?;
+        tracing::info!(runner = runner.name, job = %runner.job, "runner {} is gone", runner.name);
+        Ok(Outcome::Done)
+    }
+}
+
+/// What is now known of a group: what a later reading no longer shows stays.
+fn merged(before: Option<&GroupFacts>, group: &Group) -> GroupFacts {
+    let before = before.cloned().unwrap_or_default();
+    GroupFacts {
+        id: group.id.clone(),
+        pull_started: group.pull_started.or(before.pull_started),
+        started: group.started.or(before.started),
+        stopped: group.stopped.or(before.stopped),
+        seen_at: Some(clock::now()),
+    }
+}
+
+fn passed(since: Timestamp, allowed: SignedDuration) -> bool {
+    clock::now().duration_since(since) >= allowed
+}

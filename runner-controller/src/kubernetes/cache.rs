@@ -1,0 +1,235 @@
+//! Objects of one kind in memory: what a watch shows, with this process's own writes laid over it.
+//!
+//! One map serves both, since resource versions order all states of an object: whatever is newer stays. So a decision
+//! never rests on a state older than what this process itself has written.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::fmt::Debug;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures::{StreamExt, TryStreamExt};
+use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::{self, Event};
+use kube::{Api, Resource};
+use serde::de::DeserializeOwned;
+use tokio::sync::Notify;
+use tokio_util::task::AbortOnDropHandle;
+
+/// How many deleted names are remembered, so that a late event does not bring an object back.
+const TOMBSTONES: usize = 4096;
+
+/// Objects of one kind, as `V`.
+pub(super) struct Cache<V> {
+    inner: Mutex<Inner<V>>,
+    changed: Arc<Notify>,
+}
+
+struct Inner<V> {
+    objects: BTreeMap<String, Entry<V>>,
+    tombstones: HashMap<String, u64>,
+    buried: VecDeque<String>,
+    synced: bool,
+    /// Names seen since the list now being read began, and names written meanwhile.
+    relist: Option<HashSet<String>>,
+}
+
+struct Entry<V> {
+    version: u64,
+    value: V,
+}
+
+impl<V: Clone> Cache<V> {
+    pub(super) fn new(changed: Arc<Notify>) -> Arc<Self> {
+        let inner = Inner {
+            objects: BTreeMap::new(),
+            tombstones: HashMap::new(),
+            buried: VecDeque::new(),
+            synced: false,
+            relist: None,
+        };
+        Arc::new(Self { inner: Mutex::new(inner), changed })
+    }
+
+    /// Lays an object over what is there, unless that is newer.
+    pub(super) fn apply(&self, name: &str, version: u64, value: V) {
+        {
+            let mut inner = self.lock();
+            if let Some(seen) = &mut inner.relist {
+                seen.insert(name.to_owned());
+            }
+            let buried = inner.tombstones.get(name).is_some_and(|deleted| *deleted >= version);
+            let newer = inner.objects.get(name).is_some_and(|entry| entry.version > version);
+            if buried || newer {
+                return;
+            }
+            inner.objects.insert(name.to_owned(), Entry { version, value });
+        }
+        self.changed.notify_one();
+    }
+
+    /// Takes an object out that was deleted at this version or later; `None`: at whatever version it is known.
+    pub(super) fn delete(&self, name: &str, version: Option<u64>) {
+        {
+            let mut inner = self.lock();
+            let known = inner.objects.get(name).map(|entry| entry.version);
+            let version = version.or(known).unwrap_or(0);
+            if known.is_some_and(|known| known <= version) {
+                inner.objects.remove(name);
+            }
+            inner.bury(name, version);
+        }
+        self.changed.notify_one();
+    }
+
+    /// The object of this name.
+    pub(super) fn get(&self, name: &str) -> Option<V> {
+        self.lock().objects.get(name).map(|entry| entry.value.clone())
+    }
+
+    /// All objects by name, or `None` while the first list has not been read.
+    pub(super) fn all(&self) -> Option<Vec<(String, V)>> {
+        let inner = self.lock();
+        inner
+            .synced
+            .then(|| inner.objects.iter().map(|(name, entry)| (name.clone(), entry.value.clone())).collect())
+    }
+
+    /// How many objects there are.
+    pub(super) fn len(&self) -> usize {
+        self.lock().objects.len()
+    }
+
+    fn begin_list(&self) {
+        self.lock().relist = Some(HashSet::new());
+    }
+
+    fn end_list(&self) {
+        {
+            let mut inner = self.lock();
+            if let Some(seen) = inner.relist.take() {
+                inner.objects.retain(|name, _| seen.contains(name));
+            }
+            inner.synced = true;
+        }
+        self.changed.notify_one();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner<V>> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<V> Inner<V> {
+    fn bury(&mut self, name: &str, version: u64) {
+        let deleted = self.tombstones.entry(name.to_owned()).or_insert_with(|| {
+            self.buried.push_back(name.to_owned());
+            version
+        });
+        *deleted = (*deleted).max(version);
+        while self.buried.len() > TOMBSTONES {
+            if let Some(oldest) = self.buried.pop_front() {
+                self.tombstones.remove(&oldest);
+            }
+        }
+    }
+}
+
+/// An object's version as a number, as Kubernetes defines its order (KEP-5504: comparable resource versions).
+pub(super) fn version_of(object: &impl Resource) -> u64 {
+    object.meta().resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or(0)
+}
+
+/// Keeps a cache in step with a kind for as long as the handle lives.
+pub(super) fn follow<K, V>(
+    cache: Arc<Cache<V>>,
+    api: Api<K>,
+    selector: Option<String>,
+    convert: impl Fn(&K) -> V + Send + 'static,
+) -> AbortOnDropHandle<()>
+where
+    K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
+    V: Clone + Send + 'static,
+{
+    let config = watcher::Config { label_selector: selector, ..watcher::Config::default() };
+    AbortOnDropHandle::new(tokio::spawn(async move {
+        let mut events = watcher::watcher(api, config).default_backoff().into_stream().boxed();
+        loop {
+            match events.try_next().await {
+                Ok(Some(event)) => take(&cache, event, &convert),
+                Ok(None) => return,
+                // The stream goes on by itself after a pause.
+                Err(error) => tracing::warn!(%error, kind = std::any::type_name::<K>(), "a watch failed, and is taken up again"),
+            }
+        }
+    }))
+}
+
+fn take<K: Resource, V: Clone>(cache: &Cache<V>, event: Event<K>, convert: &impl Fn(&K) -> V) {
+    match event {
+        Event::Init => cache.begin_list(),
+        Event::InitDone => cache.end_list(),
+        Event::InitApply(object) | Event::Apply(object) => {
+            if let Some(name) = object.meta().name.clone() {
+                cache.apply(&name, version_of(&object), convert(&object));
+            }
+        }
+        Event::Delete(object) => {
+            if let Some(name) = &object.meta().name {
+                cache.delete(name, Some(version_of(&object)));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cache() -> Arc<Cache<&'static str>> {
+        let cache = Cache::new(Arc::new(Notify::new()));
+        cache.end_list();
+        cache
+    }
+
+    #[test]
+    fn an_own_write_outlasts_the_older_event_that_follows_it() {
+        let cache = cache();
+        cache.apply("a", 7, "written");
+        cache.apply("a", 5, "seen");
+        assert_eq!(cache.get("a"), Some("written"));
+    }
+
+    #[test]
+    fn a_late_event_does_not_bring_a_deleted_object_back() {
+        let cache = cache();
+        cache.apply("a", 5, "seen");
+        cache.delete("a", Some(9));
+        cache.apply("a", 8, "late");
+        assert_eq!(cache.get("a"), None);
+        cache.apply("a", 12, "made anew");
+        assert_eq!(cache.get("a"), Some("made anew"));
+    }
+
+    #[test]
+    fn a_new_list_drops_what_it_does_not_hold_but_not_what_was_written_meanwhile() {
+        let cache = cache();
+        cache.apply("gone", 5, "old");
+        cache.begin_list();
+        cache.apply("kept", 6, "listed");
+        cache.apply("own", 9, "written while listing");
+        cache.end_list();
+        assert_eq!(cache.get("gone"), None);
+        assert_eq!(cache.get("kept"), Some("listed"));
+        assert_eq!(cache.get("own"), Some("written while listing"));
+    }
+
+    #[test]
+    fn nothing_is_shown_before_the_first_list_is_complete() {
+        let cache: Arc<Cache<&str>> = Cache::new(Arc::new(Notify::new()));
+        cache.begin_list();
+        cache.apply("a", 1, "listed");
+        assert!(cache.all().is_none());
+        cache.end_list();
+        assert_eq!(cache.all().map(|all| all.len()), Some(1));
+    }
+}

@@ -1,0 +1,142 @@
+//! Runners as pods of one namespace, and the virtual nodes that run them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{DeleteParams, PostParams, Preconditions};
+use runner_core::lifecycle::{Machine, Runner};
+use tokio::sync::Notify;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::cache::{Cache, follow};
+use super::errors::call_error;
+use super::{Cluster, INSTALLATION_LABEL, RUNNER_LABEL, pod, trimmed};
+use crate::clock;
+use crate::ports::{CallError, CallErrorKind, CallResult, PodOrder, Pods, PodsObserved, VirtualNodeSeen};
+
+/// Pods of runners in a namespace of a cluster.
+pub struct KubernetesPods {
+    cluster: Cluster,
+    pods: Arc<Cache<SeenPod>>,
+    nodes: Arc<Cache<Option<VirtualNodeSeen>>>,
+    changed: Arc<Notify>,
+    _watches: [AbortOnDropHandle<()>; 2],
+}
+
+#[derive(Clone)]
+struct SeenPod {
+    machine: Machine,
+    version: String,
+}
+
+impl KubernetesPods {
+    /// Begins to watch.
+    pub fn watch(cluster: Cluster) -> Self {
+        let changed = Arc::new(Notify::new());
+        let (pods, nodes) = (Cache::new(changed.clone()), Cache::new(changed.clone()));
+        let selector = format!("{INSTALLATION_LABEL}={}", cluster.installation);
+        let watches = [
+            follow(
+                pods.clone(),
+                trimmed::pods(&cluster.client, &cluster.namespace),
+                Some(selector),
+                |pod: &trimmed::TrimmedPod| SeenPod {
+                    machine: trimmed::machine(pod, clock::now()),
+                    version: pod.metadata.resource_version.clone().unwrap_or_default(),
+                },
+            ),
+            follow(nodes.clone(), trimmed::nodes(&cluster.client), None, trimmed::virtual_node),
+        ];
+        Self { cluster, pods, nodes, changed, _watches: watches }
+    }
+}
+
+#[async_trait]
+impl Pods for KubernetesPods {
+    fn observe(&self) -> Option<PodsObserved> {
+        let machines: HashMap<String, Machine> =
+            self.pods.all()?.into_iter().map(|(name, seen)| (name, seen.machine)).collect();
+        let nodes = self.nodes.all()?.into_iter().filter_map(|(_, node)| node).collect();
+        Some(PodsObserved { machines, nodes })
+    }
+
+    async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    async fn create(&self, order: &PodOrder) -> CallResult<String> {
+        let name = &order.runner.name;
+        let wanted = pod::build(&self.cluster, order)
+            .map_err(|problem| CallError::new(CallErrorKind::Refused, format!("pod of {name}: {problem}")))?;
+        let created = match self.cluster.api::<Pod>().create(&PostParams::default(), &wanted).await {
+            Ok(created) => created,
+            Err(error) => {
+                let error = call_error("create a runner's pod", &error);
+                if error.kind == CallErrorKind::Conflict
+                    && let Some(uid) = self.find(&order.runner).await?
+                {
+                    return Ok(uid);
+                }
+                return Err(error);
+            }
+        };
+        // What was created shows at once, so that the next pass does not take it for vanished.
+        let value = serde_json::to_value(&created).unwrap_or_default();
+        if let Ok(trimmed) = serde_json::from_value::<trimmed::TrimmedPod>(value) {
+            let seen = SeenPod {
+                machine: trimmed::machine(&trimmed, clock::now()),
+                version: trimmed.metadata.resource_version.clone().unwrap_or_default(),
+            };
+            self.pods.apply(name, super::cache::version_of(&created), seen);
+        }
+        Ok(created.metadata.uid.unwrap_or_default())
+    }
+
+    async fn find(&self, runner: &Runner) -> CallResult<Option<String>> {
+        let found = self
+            .cluster
+            .api::<Pod>()
+            .get_opt(&runner.name)
+            .await
+            .map_err(|error| call_error("read a runner's pod", &error))?;
+        Ok(found
+            .filter(|pod| {
+                pod.metadata.labels.as_ref().and_then(|labels| labels.get(RUNNER_LABEL)) == Some(&runner.name)
+            })
+            .and_then(|pod| pod.metadata.uid))
+    }
+
+    async fn delete(&self, runner: &Runner) -> CallResult<()> {
+        let Some(launched) = &runner.facts.launched else { return Ok(()) };
+        let seen = self.pods.get(&runner.name);
+        // A pod that no node has may get one at this very moment: then it is looked at again before it goes.
+        let version = seen.filter(|seen| !seen.machine.scheduled).map(|seen| seen.version);
+        let params = DeleteParams {
+            grace_period_seconds: Some(0),
+            preconditions: Some(Preconditions { uid: Some(launched.uid.clone()), resource_version: version.clone() }),
+            ..DeleteParams::default()
+        };
+        match self.cluster.api::<Pod>().delete(&runner.name, &params).await {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                let error = call_error("delete a runner's pod", &error);
+                match error.kind {
+                    CallErrorKind::NotFound => Ok(()),
+                    // Without a version in question, another UID: the runner's own pod is gone.
+                    CallErrorKind::Conflict if version.is_none() => Ok(()),
+                    CallErrorKind::Conflict
+                    | CallErrorKind::Refused
+                    | CallErrorKind::Throttled(_)
+                    | CallErrorKind::Unavailable => Err(error),
+                }
+            }
+        }
+    }
+
+    fn group_name(&self, runner: &str) -> String {
+        // azure-aci names a group after namespace and pod.
+        format!("{}-{runner}", self.cluster.namespace)
+    }
+}

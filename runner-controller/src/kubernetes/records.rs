@@ -1,0 +1,489 @@
+//! Records and documents as custom resources of one namespace.
+//!
+//! Facts of jobs and runners are written by JSON merge patch of the fields they set, so that two writers of different
+//! facts never overwrite each other. Reservations are replaced whole, by compare-and-swap on the resource version.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::{Api, Resource};
+use runner_core::job::{Job, JobKey, JobReport, READ_PREFIX, Told};
+use runner_core::lifecycle::{Runner as CoreRunner, RunnerFact};
+use runner_core::plan::NewRunner;
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::json;
+use tokio::sync::Notify;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::cache::{Cache, follow, version_of};
+use super::errors::call_error;
+use super::{Cluster, FINALIZER, INSTALLATION_LABEL, RUNNER_LABEL};
+use crate::config::records::AdmissionSpec;
+use crate::config::{
+    Admission, Documents, Problem, Runner, RunnerClass, RunnerClassSpec, RunnerJob, RunnerPlace, RunnerPlaceSpec,
+    RunnerSource, RunnerSourceSpec, convert,
+};
+use crate::ports::{CallError, CallErrorKind, CallResult, Observed, Records, Stored};
+
+/// Name of the `Admission` object: one per shard, and there is one shard.
+const ADMISSION: &str = "default";
+
+/// Records and documents in a namespace of a cluster.
+pub struct KubernetesRecords {
+    cluster: Cluster,
+    jobs: Arc<Cache<Job>>,
+    runners: Arc<Cache<SeenRunner>>,
+    sources: Arc<Cache<RunnerSourceSpec>>,
+    classes: Arc<Cache<RunnerClassSpec>>,
+    places: Arc<Cache<RunnerPlaceSpec>>,
+    admission: Mutex<Option<Admission>>,
+    noted: Mutex<HashMap<(&'static str, String), Option<String>>>,
+    changed: Arc<Notify>,
+    most_jobs: usize,
+    _watches: Vec<AbortOnDropHandle<()>>,
+}
+
+#[derive(Clone)]
+struct SeenRunner {
+    runner: CoreRunner,
+    uid: String,
+}
+
+fn seen(record: &Runner) -> SeenRunner {
+    SeenRunner { runner: convert::runner(record), uid: record.meta().uid.clone().unwrap_or_default() }
+}
+
+impl KubernetesRecords {
+    /// Begins to watch. `most_jobs`: no new job is stored beyond this number.
+    pub fn watch(cluster: Cluster, most_jobs: usize) -> Self {
+        let changed = Arc::new(Notify::new());
+        let (jobs, runners) = (Cache::new(changed.clone()), Cache::new(changed.clone()));
+        let (sources, classes, places) =
+            (Cache::new(changed.clone()), Cache::new(changed.clone()), Cache::new(changed.clone()));
+        let watches = vec![
+            follow(jobs.clone(), cluster.api::<RunnerJob>(), None, convert::job),
+            follow(runners.clone(), cluster.api::<Runner>(), None, seen),
+            follow(sources.clone(), cluster.api::<RunnerSource>(), None, |document| document.spec.clone()),
+            follow(classes.clone(), cluster.api::<RunnerClass>(), None, |document| document.spec.clone()),
+            follow(places.clone(), cluster.api::<RunnerPlace>(), None, |document| document.spec.clone()),
+        ];
+        Self {
+            cluster,
+            jobs,
+            runners,
+            sources,
+            classes,
+            places,
+            admission: Mutex::new(None),
+            noted: Mutex::new(HashMap::new()),
+            changed,
+            most_jobs,
+            _watches: watches,
+        }
+    }
+
+    fn admission(&self) -> Option<Admission> {
+        self.admission.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Replaces the reservations by what `change` makes of them, if nobody else has changed them since.
+    async fn swap(&self, change: impl FnOnce(&mut BTreeSet<String>) + Send) -> CallResult<()> {
+        let Some(mut admission) = self.admission() else {
+            return Err(CallError::new(CallErrorKind::Conflict, "this process has not taken over the reservations"));
+        };
+        let before: BTreeSet<String> = admission.spec.reserved.iter().cloned().collect();
+        let mut after = before.clone();
+        change(&mut after);
+        if after == before {
+            return Ok(());
+        }
+        admission.spec.reserved = after.into_iter().collect();
+        self.replace_admission(&admission).await
+    }
+
+    async fn replace_admission(&self, admission: &Admission) -> CallResult<()> {
+        let replaced =
+            self.cluster.api::<Admission>().replace(ADMISSION, &PostParams::default(), admission).await;
+        let mut known = self.admission.lock().unwrap_or_else(PoisonError::into_inner);
+        match replaced {
+            Ok(stored) => {
+                *known = Some(stored);
+                Ok(())
+            }
+            Err(error) => {
+                let error = call_error("replace Admission", &error);
+                if error.kind == CallErrorKind::Conflict || error.kind == CallErrorKind::NotFound {
+                    *known = None;
+                    return Err(CallError::new(CallErrorKind::Conflict, error.message));
+                }
+                // The answer may be lost: what is stored is read again before the next change.
+                *known = None;
+                Err(error)
+            }
+        }
+    }
+
+    async fn create_job(&self, name: &str, told: &Told) -> CallResult<Option<RunnerJob>> {
+        if self.jobs.len() >= self.most_jobs {
+            return Err(CallError::new(
+                CallErrorKind::Refused,
+                format!("{} jobs are stored, which is the most that --max-stored-jobs allows", self.most_jobs),
+            ));
+        }
+        let mut record = RunnerJob::new(name, convert::job_spec(told));
+        record.metadata.labels = Some(BTreeMap::from([(
+            INSTALLATION_LABEL.to_owned(),
+            self.cluster.installation.clone(),
+        )]));
+        match self.cluster.api::<RunnerJob>().create(&PostParams::default(), &record).await {
+            Ok(stored) => Ok(Some(stored)),
+            Err(error) => {
+                let error = call_error("create RunnerJob", &error);
+                if error.kind == CallErrorKind::Conflict { Ok(None) } else { Err(error) }
+            }
+        }
+    }
+}
+
+impl Cluster {
+    pub(super) fn api<K>(&self) -> Api<K>
+    where
+        K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
+    {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+}
+
+#[async_trait]
+impl Records for KubernetesRecords {
+    fn observe(&self) -> Option<Observed> {
+        Some(Observed {
+            jobs: self.jobs.all()?.into_iter().map(|(_, job)| job).collect(),
+            runners: self.runners.all()?.into_iter().map(|(_, seen)| seen.runner).collect(),
+            reserved: self.admission().map(|admission| admission.spec.reserved.into_iter().collect()).unwrap_or_default(),
+        })
+    }
+
+    fn documents(&self) -> Option<Arc<Documents>> {
+        fn by_name<V: Clone>(cache: &Cache<V>) -> Option<BTreeMap<String, V>> {
+            cache.all().map(|all| all.into_iter().collect())
+        }
+        Some(Arc::new(Documents {
+            sources: by_name(&self.sources)?,
+            classes: by_name(&self.classes)?,
+            places: by_name(&self.places)?,
+        }))
+    }
+
+    fn runner(&self, name: &str) -> Option<CoreRunner> {
+        self.runners.get(name).map(|seen| seen.runner)
+    }
+
+    fn knows_job(&self, key: &JobKey) -> bool {
+        self.jobs.get(&key.to_string()).is_some()
+    }
+
+    async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    async fn take_over(&self, holder: &str, ledger: &str, adopt: bool) -> CallResult<()> {
+        let api = self.cluster.api::<Admission>();
+        let found = api.get_opt(ADMISSION).await.map_err(|error| call_error("read Admission", &error))?;
+        let Some(mut admission) = found else {
+            let spec = AdmissionSpec {
+                epoch: 1,
+                holder: holder.to_owned(),
+                ledger: ledger.to_owned(),
+                reserved: Vec::new(),
+            };
+            let stored = api
+                .create(&PostParams::default(), &Admission::new(ADMISSION, spec))
+                .await
+                .map_err(|error| call_error("create Admission", &error))?;
+            *self.admission.lock().unwrap_or_else(PoisonError::into_inner) = Some(stored);
+            return Ok(());
+        };
+        let known = &admission.spec.ledger;
+        if known != ledger && !known.is_empty() && !adopt {
+            return Err(CallError::new(
+                CallErrorKind::Refused,
+                format!(
+                    "this replica's ledger ({ledger}) is not the one that this installation's rows are in ({known}): \
+                     a second replica needs a ledger that both share; if the old ledger is lost for good, start once \
+                     with --adopt-ledger"
+                ),
+            ));
+        }
+        admission.spec.epoch = admission.spec.epoch.saturating_add(1);
+        holder.clone_into(&mut admission.spec.holder);
+        ledger.clone_into(&mut admission.spec.ledger);
+        self.replace_admission(&admission).await
+    }
+
+    async fn tell(&self, told: &Told) -> CallResult<Stored> {
+        let name = told.key.to_string();
+        let (id, fact) = convert::fact_record(&told.fact);
+        let known = self.jobs.get(&name);
+        let told_before = known.as_ref().is_some_and(|job| job.facts.iter().any(|known| known.id == id));
+        if told_before {
+            return Ok(Stored::Known);
+        }
+        if known.is_none()
+            && let Some(stored) = self.create_job(&name, told).await?
+        {
+            self.jobs.apply(&name, version_of(&stored), convert::job(&stored));
+            return Ok(Stored::NewJob);
+        }
+        let mut facts = serde_json::Map::new();
+        // Of readings that say the same, the first and the last are enough.
+        let mut alike: Vec<_> = known
+            .iter()
+            .flat_map(|job| &job.facts)
+            .filter(|known| known.id.starts_with(READ_PREFIX) && id.starts_with(READ_PREFIX))
+            .filter(|known| known.action == told.fact.action)
+            .collect();
+        alike.sort_by_key(|known| known.heard_at);
+        facts.extend(alike.into_iter().skip(1).map(|known| (known.id.clone(), serde_json::Value::Null)));
+        let value = serde_json::to_value(&fact)
+            .map_err(|error| CallError::new(CallErrorKind::Refused, format!("fact {id}: {error}")))?;
+        facts.insert(id, value);
+        let patch = Patch::Merge(json!({"spec": {"facts": facts}}));
+        let stored = self
+            .cluster
+            .api::<RunnerJob>()
+            .patch(&name, &PatchParams::default(), &patch)
+            .await
+            .map_err(|error| call_error("add a fact to a RunnerJob", &error))?;
+        self.jobs.apply(&name, version_of(&stored), convert::job(&stored));
+        Ok(Stored::Added)
+    }
+
+    async fn report(&self, job: &JobKey, report: &JobReport) -> CallResult<()> {
+        let name = job.to_string();
+        let status = convert::job_status(report);
+        // A merge patch needs the absent fields spelled out, so that old values go.
+        let mut value = json!({
+            "state": null, "reason": null, "class": null, "runner": null, "conclusion": null,
+            "retryAfter": null, "endedAt": null,
+        });
+        if let (Some(fields), Ok(serde_json::Value::Object(set))) = (value.as_object_mut(), serde_json::to_value(&status)) {
+            fields.extend(set);
+        }
+        let patch = Patch::Merge(json!({"status": value}));
+        let stored = self
+            .cluster
+            .api::<RunnerJob>()
+            .patch_status(&name, &PatchParams::default(), &patch)
+            .await
+            .map_err(|error| call_error("write a RunnerJob's status", &error))?;
+        self.jobs.apply(&name, version_of(&stored), convert::job(&stored));
+        Ok(())
+    }
+
+    async fn expire(&self, job: &JobKey) -> CallResult<()> {
+        let name = job.to_string();
+        delete(&self.cluster.api::<RunnerJob>(), &name, &DeleteParams::background()).await?;
+        self.jobs.delete(&name, None);
+        Ok(())
+    }
+
+    async fn reserve(&self, runners: &[String]) -> CallResult<()> {
+        self.swap(|reserved| reserved.extend(runners.iter().cloned())).await
+    }
+
+    fn is_reserved(&self, runner: &str) -> bool {
+        self.admission().is_some_and(|admission| admission.spec.reserved.iter().any(|name| name == runner))
+    }
+
+    async fn unreserve(&self, runners: &[String]) -> CallResult<()> {
+        self.swap(|reserved| {
+            for name in runners {
+                reserved.remove(name);
+            }
+        })
+        .await
+    }
+
+    async fn create_runner(&self, new: &NewRunner, at: Timestamp) -> CallResult<()> {
+        let mut record = Runner::new(&new.name, convert::runner_spec(new, at));
+        record.metadata.finalizers = Some(vec![FINALIZER.to_owned()]);
+        record.metadata.labels = Some(self.cluster.labels(&new.name));
+        match self.cluster.api::<Runner>().create(&PostParams::default(), &record).await {
+            Ok(stored) => {
+                self.runners.apply(&new.name, version_of(&stored), seen(&stored));
+                Ok(())
+            }
+            Err(error) => {
+                let error = call_error("create Runner", &error);
+                if error.kind == CallErrorKind::Conflict { Ok(()) } else { Err(error) }
+            }
+        }
+    }
+
+    async fn record(&self, runner: &str, facts: &[RunnerFact]) -> CallResult<()> {
+        let Some(known) = self.runners.get(runner) else {
+            return Err(CallError::new(CallErrorKind::NotFound, format!("there is no Runner {runner}")));
+        };
+        let change = convert::status_patch(&known.runner.facts, facts)
+            .map_err(|error| CallError::new(CallErrorKind::Refused, format!("Runner {runner}: {error}")))?;
+        let Some(change) = change else { return Ok(()) };
+        let patch = Patch::Merge(json!({"status": change}));
+        let stored = self
+            .cluster
+            .api::<Runner>()
+            .patch_status(runner, &PatchParams::default(), &patch)
+            .await
+            .map_err(|error| call_error("write a Runner's status", &error))?;
+        self.runners.apply(runner, version_of(&stored), seen(&stored));
+        Ok(())
+    }
+
+    async fn put_credential(&self, runner: &str, files: &BTreeMap<String, SecretString>) -> CallResult<()> {
+        let Some(owner) = self.runners.get(runner) else {
+            return Err(CallError::new(CallErrorKind::NotFound, format!("there is no Runner {runner}")));
+        };
+        let secret = Secret {
+            metadata: ObjectMeta {
+                name: Some(runner.to_owned()),
+                labels: Some(self.cluster.labels(runner)),
+                owner_references: Some(vec![OwnerReference {
+                    api_version: Runner::api_version(&()).into_owned(),
+                    kind: Runner::kind(&()).into_owned(),
+                    name: runner.to_owned(),
+                    uid: owner.uid,
+                    ..OwnerReference::default()
+                }]),
+                ..ObjectMeta::default()
+            },
+            immutable: Some(true),
+            string_data: Some(
+                files.iter().map(|(file, text)| (file.clone(), text.expose_secret().to_owned())).collect(),
+            ),
+            ..Secret::default()
+        };
+        self.cluster
+            .api::<Secret>()
+            .create(&PostParams::default(), &secret)
+            .await
+            .map_err(|error| call_error("create a runner's Secret", &error))?;
+        Ok(())
+    }
+
+    async fn delete_credential(&self, runner: &str) -> CallResult<()> {
+        delete(&self.cluster.api::<Secret>(), runner, &DeleteParams::background()).await
+    }
+
+    async fn credential(&self, runner: &str) -> CallResult<BTreeMap<String, SecretString>> {
+        self.secret(runner).await.map(|values| values.into_iter().collect())
+    }
+
+    async fn release(&self, runner: &str) -> CallResult<()> {
+        let Some(known) = self.runners.get(runner) else { return Ok(()) };
+        let api = self.cluster.api::<Runner>();
+        let preconditions = Preconditions { uid: Some(known.uid), ..Preconditions::default() };
+        delete(&api, runner, &DeleteParams { preconditions: Some(preconditions), ..DeleteParams::background() }).await?;
+        // Deleted by now, if not for the finalizer, which therefore goes last: as long as the record shows, its
+        // registrations and groups are looked after.
+        let patch: Patch<serde_json::Value> = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+        match api.patch(runner, &PatchParams::default(), &patch).await {
+            Ok(_) => {}
+            Err(error) => {
+                let error = call_error("drop a Runner's finalizer", &error);
+                if error.kind != CallErrorKind::NotFound {
+                    return Err(error);
+                }
+            }
+        }
+        self.runners.delete(runner, Some(u64::MAX));
+        Ok(())
+    }
+
+    async fn secret(&self, name: &str) -> CallResult<HashMap<String, SecretString>> {
+        let secret = self
+            .cluster
+            .api::<Secret>()
+            .get(name)
+            .await
+            .map_err(|error| call_error(&format!("read Secret {name}"), &error))?;
+        let mut values = HashMap::new();
+        for (key, bytes) in secret.data.unwrap_or_default() {
+            if let Ok(text) = String::from_utf8(bytes.0) {
+                values.insert(key, SecretString::from(text));
+            }
+        }
+        Ok(values)
+    }
+
+    async fn note_problems(&self, problems: &[Problem]) -> CallResult<()> {
+        let mut wanted: HashMap<(&'static str, String), Option<String>> = HashMap::new();
+        let mut all = |kind: &'static str, names: Vec<String>| {
+            for name in names {
+                let of_it: Vec<&str> = problems
+                    .iter()
+                    .filter(|problem| problem.kind == kind && problem.name == name)
+                    .map(|problem| problem.message.as_str())
+                    .collect();
+                let text = (!of_it.is_empty()).then(|| of_it.join("; "));
+                wanted.insert((kind, name), text);
+            }
+        };
+        fn names<V: Clone>(cache: &Cache<V>) -> Vec<String> {
+            cache.all().unwrap_or_default().into_iter().map(|(name, _)| name).collect()
+        }
+        all("RunnerSource", names(&self.sources));
+        all("RunnerClass", names(&self.classes));
+        all("RunnerPlace", names(&self.places));
+        for ((kind, name), problem) in &wanted {
+            let known = self.noted.lock().unwrap_or_else(PoisonError::into_inner).get(&(*kind, name.clone())).cloned();
+            if known.as_ref() == Some(problem) {
+                continue;
+            }
+            let ready = if problem.is_some() { "False" } else { "True" };
+            let patch: Patch<serde_json::Value> =
+                Patch::Merge(json!({"status": {"ready": ready, "problem": problem}}));
+            let params = PatchParams::default();
+            let result = match *kind {
+                "RunnerSource" => self.cluster.api::<RunnerSource>().patch_status(name, &params, &patch).await.map(drop),
+                "RunnerClass" => self.cluster.api::<RunnerClass>().patch_status(name, &params, &patch).await.map(drop),
+                _place => self.cluster.api::<RunnerPlace>().patch_status(name, &params, &patch).await.map(drop),
+            };
+            result.map_err(|error| call_error("write a document's status", &error))?;
+            self.noted
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .insert((kind, name.clone()), problem.clone());
+        }
+        Ok(())
+    }
+}
+
+impl Cluster {
+    /// The labels of everything that belongs to one runner.
+    pub(super) fn labels(&self, runner: &str) -> BTreeMap<String, String> {
+        BTreeMap::from([
+            ("app.kubernetes.io/managed-by".to_owned(), "stint".to_owned()),
+            (INSTALLATION_LABEL.to_owned(), self.installation.clone()),
+            (RUNNER_LABEL.to_owned(), runner.to_owned()),
+        ])
+    }
+}
+
+/// Deletes an object; gone already is no error.
+async fn delete<K>(api: &Api<K>, name: &str, params: &DeleteParams) -> CallResult<()>
+where
+    K: Resource + Clone + std::fmt::Debug + serde::de::DeserializeOwned,
+{
+    match api.delete(name, params).await {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            let error = call_error("delete", &error);
+            if error.kind == CallErrorKind::NotFound { Ok(()) } else { Err(error) }
+        }
+    }
+}

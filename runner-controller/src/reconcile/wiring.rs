@@ -1,0 +1,344 @@
+//! Wiring: the one place where adapters are made and put together, and where the process begins and ends.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::Reconciler;
+use super::sources::Sources;
+use crate::azure::{ArmClient, ArmSettings};
+use crate::config::{Installation, Resolved, directory};
+use crate::execute::Outside;
+use crate::intake::{self, IntakeState};
+use crate::kubernetes::lease::Leadership;
+use crate::kubernetes::{Cluster, KubernetesPods, KubernetesRecords};
+use crate::ledger::SqliteLedger;
+use crate::local::LocalRecords;
+use crate::observe::Observer;
+use crate::observe::group_machines::GroupMachines;
+use crate::ports::{CallErrorKind, Groups, Ledger, Pods, Records};
+use crate::sqlite::Location;
+use crate::telemetry::Metrics;
+use crate::web::agent::AgentState;
+use crate::web::api::ApiState;
+use crate::web::internal::{InternalState, Readiness};
+use crate::web::serve::{ServeLimits, serve};
+use crate::web::{agent, api, internal};
+
+/// How often configuration files are read again.
+const FILES_EVERY: Duration = Duration::from_secs(2);
+/// How long a replica that may not act waits before it asks again.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
+
+/// All that a controller is started with.
+#[derive(Clone, Debug)]
+pub struct RunSettings {
+    /// What documents fall back on.
+    pub installation: Installation,
+    /// Where records and documents are.
+    pub records: RecordsSettings,
+    /// The ledger's file.
+    pub ledger: Location,
+    /// Azure Resource Manager.
+    pub azure: ArmSettings,
+    /// Who this process is among its replicas.
+    pub identity: String,
+    /// Take over although the installation's rows are in another ledger.
+    pub adopt_ledger: bool,
+    /// How many jobs are stored at most.
+    pub most_jobs: usize,
+    /// Listener for webhooks and call-backs.
+    pub listen: SocketAddr,
+    /// Listener for probes and metrics.
+    pub internal_listen: SocketAddr,
+    /// Listener for the API; loopback.
+    pub api_listen: SocketAddr,
+}
+
+/// Where records and documents are.
+#[derive(Clone, Debug)]
+pub enum RecordsSettings {
+    /// In a cluster.
+    Kubernetes {
+        /// Kubeconfig; `None`: as the environment says.
+        kubeconfig: Option<PathBuf>,
+        /// Namespace.
+        namespace: String,
+    },
+    /// On this machine.
+    Local {
+        /// Directory with the documents.
+        documents: PathBuf,
+        /// The records' file.
+        state: Location,
+    },
+}
+
+/// A controller that runs.
+pub struct Controller {
+    /// Where webhooks and call-backs arrive.
+    pub address: SocketAddr,
+    /// Where probes and metrics are.
+    pub internal_address: SocketAddr,
+    /// Where the API is.
+    pub api_address: SocketAddr,
+    /// The records.
+    pub records: Arc<dyn Records>,
+    /// The ledger.
+    pub ledger: Arc<dyn Ledger>,
+    stop: CancellationToken,
+    main: tokio::task::JoinHandle<()>,
+}
+
+impl Controller {
+    /// Starts a controller; it runs until it is stopped.
+    ///
+    /// # Errors
+    /// What of the settings cannot be used, and what to do about it.
+    pub async fn start(settings: RunSettings) -> anyhow::Result<Self> {
+        let metrics = Arc::new(Metrics::new());
+        let stop = CancellationToken::new();
+        let tasks = TaskTracker::new();
+        let ledger: Arc<dyn Ledger> =
+            Arc::new(SqliteLedger::open(&settings.ledger).await.context("the ledger cannot be opened")?);
+        let groups: Arc<dyn Groups> = Arc::new(ArmClient::new(settings.azure.clone()).context("Azure")?);
+        let Store { records, pods, cluster } = Store::open(&settings, &stop, &tasks).await?;
+
+        let group_machines = Arc::new(GroupMachines::default());
+        tasks.spawn(cancelled(&stop, group_machines.clone().follow(records.clone(), groups.clone())));
+        let sources = Arc::new(Sources::new(records.clone(), metrics.clone()));
+        let resolved = watch::Sender::new(Arc::new(Resolved::default()));
+
+        let (address, internal_address, api_address, readiness) = {
+            let readiness = watch::Sender::new(Readiness::NotReady("the configuration is being read".to_owned()));
+            let public = intake::router(IntakeState::new(records.clone(), sources.rules(), metrics.clone()))
+                .merge(agent::router(AgentState::new(records.clone(), ledger.clone())));
+            let internal =
+                internal::router(InternalState { readiness: readiness.subscribe(), metrics: metrics.clone() });
+            let api = api::router(ApiState { records: records.clone(), ledger: ledger.clone() });
+            let listen = async |flag: &str, at: SocketAddr, router| -> anyhow::Result<SocketAddr> {
+                let listener = TcpListener::bind(at).await.with_context(|| format!("{flag} {at} cannot be bound"))?;
+                let bound = listener.local_addr()?;
+                tasks.spawn(serve(listener, router, ServeLimits::default(), stop.clone()));
+                Ok(bound)
+            };
+            let public = listen("--listen", settings.listen, public).await?;
+            let internal = listen("--internal-listen", settings.internal_listen, internal).await?;
+            let api = listen("--api-listen", settings.api_listen, api).await?;
+            (public, internal, api, readiness)
+        };
+
+        let observer = Arc::new(Observer {
+            records: records.clone(),
+            pods: pods.clone(),
+            groups: group_machines.clone(),
+            installation: settings.installation.clone(),
+        });
+        let outside = Arc::new(Outside {
+            records: records.clone(),
+            pods,
+            groups,
+            group_machines,
+            ledger: ledger.clone(),
+            sources: sources.clone(),
+            installation: settings.installation.clone(),
+            metrics: metrics.clone(),
+        });
+        let acting = Acting {
+            reconciler: Reconciler::new(observer.clone(), outside, resolved.clone()),
+            records: records.clone(),
+            ledger: ledger.clone(),
+            metrics,
+            readiness,
+            identity: settings.identity.clone(),
+            adopt_ledger: settings.adopt_ledger,
+        };
+        let leadership = match &cluster {
+            Some(cluster) => Some(Leadership::compete(cluster, &settings.identity).await?),
+            None => None,
+        };
+        tasks.spawn(cancelled(&stop, sources.follow(resolved.subscribe())));
+        tasks.spawn(cancelled(&stop, follow_documents(observer, resolved)));
+        tracing::info!(%address, %internal_address, %api_address, "Stint listens for webhooks on {address}");
+        let stopping = stop.clone();
+        let main = tokio::spawn(async move {
+            acting.run(leadership, &stopping).await;
+            stopping.cancel();
+            tasks.close();
+            tasks.wait().await;
+        });
+        Ok(Self { address, internal_address, api_address, records, ledger, stop, main })
+    }
+
+    /// Stops: no new work, what is under way is finished, the Lease is given back.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        if let Err(error) = self.main.await {
+            tracing::error!(%error, "the controller did not end in order");
+        }
+    }
+
+    /// Completes when the controller has ended by itself.
+    pub async fn ended(&mut self) {
+        if let Err(error) = (&mut self.main).await {
+            tracing::error!(%error, "the controller did not end in order");
+        }
+    }
+}
+
+/// Where records are kept, and what goes with that.
+struct Store {
+    records: Arc<dyn Records>,
+    pods: Option<Arc<dyn Pods>>,
+    cluster: Option<Cluster>,
+}
+
+impl Store {
+    async fn open(settings: &RunSettings, stop: &CancellationToken, tasks: &TaskTracker) -> anyhow::Result<Self> {
+        match &settings.records {
+            RecordsSettings::Kubernetes { kubeconfig, namespace } => {
+                let cluster =
+                    Cluster::connect(kubeconfig.as_deref(), namespace, &settings.installation.id).await?;
+                let records: Arc<dyn Records> =
+                    Arc::new(KubernetesRecords::watch(cluster.clone(), settings.most_jobs));
+                let pods: Arc<dyn Pods> = Arc::new(KubernetesPods::watch(cluster.clone()));
+                Ok(Self { records, pods: Some(pods), cluster: Some(cluster) })
+            }
+            RecordsSettings::Local { documents, state } => {
+                let (read, secrets) = directory::read(documents)?;
+                let records =
+                    LocalRecords::open(state, settings.most_jobs).await.context("the records cannot be opened")?;
+                records.set_documents(read);
+                records.set_secrets(secrets);
+                let records = Arc::new(records);
+                tasks.spawn(cancelled(stop, follow_files(documents.clone(), records.clone())));
+                Ok(Self { records, pods: None, cluster: None })
+            }
+        }
+    }
+}
+
+/// Reads the documents again every few seconds; those in force stay so while a file cannot be used.
+async fn follow_files(directory: PathBuf, records: Arc<LocalRecords>) {
+    let mut complaint = String::new();
+    loop {
+        tokio::time::sleep(FILES_EVERY).await;
+        let from = directory.clone();
+        let read = tokio::task::spawn_blocking(move || directory::read(&from)).await;
+        match read {
+            Ok(Ok((documents, secrets))) => {
+                records.set_documents(documents);
+                records.set_secrets(secrets);
+                complaint.clear();
+            }
+            Ok(Err(error)) => {
+                let text = format!("{error:#}");
+                if text != complaint {
+                    tracing::error!(error = text, "the configuration is not taken up: {text}");
+                    complaint = text;
+                }
+            }
+            Err(error) => tracing::error!(%error, "the configuration cannot be read"),
+        }
+    }
+}
+
+/// Resolves the documents for intake and providers as they change, whether or not this replica acts.
+async fn follow_documents(observer: Arc<Observer>, resolved: watch::Sender<Arc<Resolved>>) {
+    loop {
+        if let Some(now) = observer.resolve() {
+            super::publish(&resolved, &Arc::new(now));
+        }
+        tokio::time::sleep(FILES_EVERY).await;
+    }
+}
+
+fn cancelled(stop: &CancellationToken, work: impl Future<Output = ()> + Send) -> impl Future<Output = ()> + Send {
+    let stop = stop.clone();
+    async move {
+        let _ended = stop.run_until_cancelled(work).await;
+    }
+}
+
+/// The part of the process that acts, while it holds the Lease.
+struct Acting {
+    reconciler: Reconciler,
+    records: Arc<dyn Records>,
+    ledger: Arc<dyn Ledger>,
+    metrics: Arc<Metrics>,
+    readiness: watch::Sender<Readiness>,
+    identity: String,
+    adopt_ledger: bool,
+}
+
+impl Acting {
+    async fn run(mut self, leadership: Option<Leadership>, stop: &CancellationToken) {
+        let mut held = leadership.as_ref().map(Leadership::held);
+        while !stop.is_cancelled() {
+            self.turn(held.as_mut(), stop).await;
+            self.metrics.set_leader(false);
+        }
+        drop(held);
+        if let Some(leadership) = leadership {
+            leadership.release().await;
+        }
+    }
+
+    /// Waits for the Lease, takes over, and acts until it is lost or the process is to end.
+    async fn turn(&mut self, mut held: Option<&mut watch::Receiver<bool>>, stop: &CancellationToken) {
+        if let Some(held) = held.as_deref_mut() {
+            match stop.run_until_cancelled(held.wait_for(|held| *held)).await {
+                Some(Ok(_)) => {}
+                Some(Err(_)) => {
+                    tracing::error!("the competition for the Lease has ended");
+                    return pause(stop).await;
+                }
+                None => return,
+            }
+        }
+        if let Err(error) = self.records.take_over(&self.identity, self.ledger.id(), self.adopt_ledger).await {
+            if error.kind == CallErrorKind::Refused {
+                self.readiness.send_replace(Readiness::NotReady(error.message.clone()));
+            }
+            tracing::error!(%error, "this replica does not act: {error}");
+            return pause(stop).await;
+        }
+        tracing::info!(identity = self.identity, "this replica acts");
+        self.metrics.set_leader(true);
+        self.readiness.send_replace(Readiness::Ready);
+        let lost = stop.child_token();
+        let losing = async {
+            match held {
+                Some(held) => drop(held.wait_for(|held| !*held).await),
+                None => std::future::pending().await,
+            }
+        };
+        let acting = self.reconciler.run(&lost);
+        tokio::pin!(acting, losing);
+        let result = tokio::select! {
+            result = &mut acting => result,
+            () = &mut losing => {
+                lost.cancel();
+                acting.await
+            }
+        };
+        match result {
+            Ok(()) => tracing::info!("this replica no longer acts"),
+            Err(error) => {
+                tracing::warn!(%error, "this replica no longer acts: {error}");
+                pause(stop).await;
+            }
+        }
+    }
+}
+
+async fn pause(stop: &CancellationToken) {
+    let _ended = stop.run_until_cancelled(tokio::time::sleep(ASK_AGAIN)).await;
+}

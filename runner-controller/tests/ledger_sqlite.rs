@@ -1,0 +1,334 @@
+//! The laws of the ledger, on files and in memory.
+
+#![expect(clippy::unwrap_used, reason = "a test ends at its first surprise")]
+
+use std::path::Path;
+
+use jiff::{SignedDuration, Timestamp};
+use proptest::prelude::*;
+use runner_core::billing::{Bill, TimeSource};
+use runner_core::job::JobKey;
+use rust_decimal::Decimal;
+use sqlx::sqlite::SqliteConnectOptions;
+use stint::ledger::SqliteLedger;
+use stint::ports::{CallErrorKind, KeptLogs, Ledger, LedgerRow};
+use stint::sqlite::Location;
+
+const LOG_LIMIT: usize = 64 * 1024;
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_second(1_700_000_000).unwrap() + SignedDuration::from_secs(seconds)
+}
+
+fn key(source: &str, id: &str, attempt: u32) -> JobKey {
+    JobKey { source: source.to_owned(), id: id.to_owned(), attempt }
+}
+
+fn row(group: &str, machine: &str) -> LedgerRow {
+    LedgerRow {
+        machine_uid: machine.to_owned(),
+        runner: format!("stint-{machine}"),
+        started_for: key("acme", "4711", 1),
+        job: Some(key("acme", "4712", 1)),
+        repository: "acme/web".to_owned(),
+        job_name: "build".to_owned(),
+        class: "stint-small".to_owned(),
+        place: "virtual".to_owned(),
+        ended_because: "AgentExited".to_owned(),
+        conclusion: Some("success".to_owned()),
+        bill: Bill {
+            group_id: group.to_owned(),
+            started_at: at(0),
+            started_from: TimeSource::Arm,
+            stopped_at: at(61),
+            stopped_from: TimeSource::CallBack,
+            bound_seconds: 3,
+            seconds: 61,
+            vcpu: 2,
+            memory_gb: "4.20".parse().unwrap(),
+            amount: "0.00154321".parse().unwrap(),
+            currency: "USD".to_owned(),
+        },
+    }
+}
+
+fn logs(runner: &str, job: JobKey, kept: i64, text: &str) -> KeptLogs {
+    KeptLogs {
+        runner: runner.to_owned(),
+        job,
+        kept_at: at(kept),
+        origin: "arm".to_owned(),
+        text: text.to_owned(),
+    }
+}
+
+async fn in_memory() -> SqliteLedger {
+    SqliteLedger::open(&Location::Memory).await.unwrap()
+}
+
+async fn in_file(path: &Path) -> SqliteLedger {
+    SqliteLedger::open(&Location::File(path.to_owned())).await.unwrap()
+}
+
+async fn runners_of(ledger: &SqliteLedger, of: &str) -> Vec<String> {
+    ledger.logs(of).await.unwrap().into_iter().map(|logs| logs.runner).collect()
+}
+
+#[tokio::test]
+async fn a_row_is_new_once_and_reads_back_as_committed() {
+    let ledger = in_memory().await;
+    let first = row("g", "m");
+    assert!(ledger.commit(&first).await.unwrap());
+    let mut changed = first.clone();
+    changed.bill.amount = Decimal::ONE;
+    changed.place = "elsewhere".to_owned();
+    assert!(!ledger.commit(&changed).await.unwrap());
+    assert_eq!(ledger.rows().await.unwrap(), [first]);
+}
+
+#[tokio::test]
+async fn the_key_is_group_and_machine_together() {
+    let ledger = in_memory().await;
+    for (group, machine) in [("g", "m"), ("g", "n"), ("h", "m")] {
+        assert!(ledger.commit(&row(group, machine)).await.unwrap());
+    }
+    let order: Vec<_> =
+        ledger.rows().await.unwrap().into_iter().map(|row| (row.bill.group_id, row.machine_uid)).collect();
+    let expected = [("g", "m"), ("g", "n"), ("h", "m")].map(|(g, m)| (g.to_owned(), m.to_owned()));
+    assert_eq!(order, expected, "oldest first");
+}
+
+#[tokio::test]
+async fn a_runner_without_a_job_has_none_in_its_row() {
+    let ledger = in_memory().await;
+    let idle = LedgerRow { job: None, conclusion: None, ..row("g", "m") };
+    ledger.commit(&idle).await.unwrap();
+    assert_eq!(ledger.rows().await.unwrap(), [idle]);
+}
+
+#[tokio::test]
+async fn more_seconds_than_the_table_holds_are_refused() {
+    let ledger = in_memory().await;
+    let mut long = row("g", "m");
+    long.bill.seconds = u64::MAX;
+    assert_eq!(ledger.commit(&long).await.unwrap_err().kind, CallErrorKind::Refused);
+}
+
+#[tokio::test]
+async fn concurrent_commits_of_one_row_are_new_exactly_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ledger.db");
+    let ledgers = [in_file(&path).await, in_file(&path).await];
+    let (row, other) = (row("g", "m"), row("g", "n"));
+    let commits = (0..40).map(|n: usize| {
+        let ledger = &ledgers[n % 2];
+        let row = if n % 4 < 2 { &row } else { &other };
+        async move { ledger.commit(row).await.unwrap() }
+    });
+    let new = futures::future::join_all(commits).await.into_iter().filter(|new| *new).count();
+    assert_eq!(new, 2);
+    for ledger in &ledgers {
+        assert_eq!(ledger.rows().await.unwrap().len(), 2);
+    }
+}
+
+#[tokio::test]
+async fn a_ledger_that_is_dropped_without_closing_keeps_every_row() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ledger.db");
+    // A copy of the files as they are the moment after the answer: what a crash would leave.
+    let crashed = folder.path().join("crashed.db");
+    let ledger = in_file(&path).await;
+    ledger.commit(&row("g", "m")).await.unwrap();
+    for suffix in ["", "-wal"] {
+        let name = |path: &Path| format!("{}{suffix}", path.display());
+        std::fs::copy(name(&path), name(&crashed)).unwrap();
+    }
+    drop(ledger);
+    for path in [&path, &crashed] {
+        let ledger = in_file(path).await;
+        assert_eq!(ledger.rows().await.unwrap(), [row("g", "m")]);
+        assert!(!ledger.commit(&row("g", "m")).await.unwrap());
+    }
+}
+
+#[tokio::test]
+async fn the_schema_refuses_to_change_or_delete_a_row() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ledger.db");
+    let ledger = in_file(&path).await;
+    ledger.commit(&row("g", "m")).await.unwrap();
+    let raw = sqlx::SqlitePool::connect_with(SqliteConnectOptions::new().filename(&path)).await.unwrap();
+    for sql in ["UPDATE ledger SET amount = '0'", "DELETE FROM ledger"] {
+        let error = sqlx::query(sql).execute(&raw).await.unwrap_err();
+        assert!(error.to_string().contains("append-only"), "{error}");
+    }
+    let columns =
+        "number, group_id, machine_uid, runner, started_for_source, started_for_id, started_for_attempt,
+        repository, job_name, class, place, ended_because, started_at, started_from, stopped_at, stopped_from,
+        bound_seconds, seconds, vcpu, memory_gb, amount, currency";
+    for number in ["number", "number + 1"] {
+        let values = columns.replacen("number", number, 1).replace("amount", "'0'");
+        let replace = format!("INSERT OR REPLACE INTO ledger ({columns}) SELECT {values} FROM ledger");
+        sqlx::query(sqlx::AssertSqlSafe(replace)).execute(&raw).await.unwrap();
+    }
+    assert_eq!(ledger.rows().await.unwrap(), [row("g", "m")]);
+}
+
+#[tokio::test]
+async fn a_damaged_ledger_is_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ledger.db");
+    std::fs::write(&path, [7; 5000]).unwrap();
+    let error = SqliteLedger::open(&Location::File(path)).await.unwrap_err();
+    assert_eq!(error.kind, CallErrorKind::Refused);
+    assert!(error.message.contains("the ledger") && error.message.contains("damaged"), "{error}");
+}
+
+#[tokio::test]
+async fn later_logs_of_a_runner_replace_earlier_ones() {
+    let ledger = in_memory().await;
+    ledger.keep_logs(&logs("r", key("acme", "1", 1), 0, "first")).await.unwrap();
+    let second = logs("r", key("acme", "1", 1), 1, "second");
+    ledger.keep_logs(&second).await.unwrap();
+    assert_eq!(ledger.logs("r").await.unwrap(), [second]);
+}
+
+#[tokio::test]
+async fn logs_are_cut_to_their_last_64_kib_between_characters() {
+    let ledger = in_memory().await;
+    for (text, expected) in [
+        ("a".repeat(LOG_LIMIT), "a".repeat(LOG_LIMIT)),
+        (format!("x{}", "a".repeat(LOG_LIMIT)), "a".repeat(LOG_LIMIT)),
+        (format!("é{}", "a".repeat(LOG_LIMIT - 1)), "a".repeat(LOG_LIMIT - 1)),
+    ] {
+        ledger.keep_logs(&logs("r", key("acme", "1", 1), 0, &text)).await.unwrap();
+        assert!(ledger.logs("r").await.unwrap()[0].text == expected, "{} bytes", text.len());
+    }
+}
+
+#[tokio::test]
+async fn logs_are_found_by_runner_and_by_the_job_it_was_started_for_newest_first() {
+    let ledger = in_memory().await;
+    for (runner, attempt, kept) in [("r1", 1, 5), ("r2", 1, 9), ("r3", 2, 7)] {
+        ledger.keep_logs(&logs(runner, key("acme", "1", attempt), kept, "")).await.unwrap();
+    }
+    ledger.keep_logs(&logs("r4", key("acme", "11", 1), 8, "")).await.unwrap();
+    for (of, expected) in [
+        ("r1", vec!["r1"]),
+        ("acme-1-1", vec!["r2", "r1"]),
+        ("1", vec!["r2", "r3", "r1"]),
+        ("acme", vec![]),
+        ("%", vec![]),
+    ] {
+        assert_eq!(runners_of(&ledger, of).await, expected, "{of}");
+    }
+}
+
+#[tokio::test]
+async fn logs_are_found_by_the_job_that_the_runner_ran_instead() {
+    let ledger = in_memory().await;
+    let row = row("g", "m");
+    ledger.keep_logs(&logs(&row.runner, row.started_for.clone(), 0, "")).await.unwrap();
+    ledger.commit(&row).await.unwrap();
+    for of in ["acme-4712-1", "4712", "acme-4711-1"] {
+        assert_eq!(runners_of(&ledger, of).await, [row.runner.as_str()], "{of}");
+    }
+}
+
+#[tokio::test]
+async fn logs_kept_before_a_moment_are_forgotten_and_those_of_that_moment_stay() {
+    let ledger = in_memory().await;
+    let moment = at(10);
+    for (runner, kept_at) in [
+        ("before", moment - SignedDuration::from_nanos(1)),
+        ("at", moment),
+        ("after", moment + SignedDuration::from_nanos(1)),
+    ] {
+        let kept = KeptLogs { kept_at, ..logs(runner, key("acme", "1", 1), 0, "") };
+        ledger.keep_logs(&kept).await.unwrap();
+    }
+    ledger.forget_logs_before(moment).await.unwrap();
+    assert_eq!(runners_of(&ledger, "1").await, ["after", "at"]);
+}
+
+fn moment() -> impl Strategy<Value = Timestamp> {
+    (0..4_000_000_000_i64, 0..1_000_000_000_i32).prop_map(|(s, ns)| Timestamp::new(s, ns).unwrap())
+}
+
+fn decimal() -> impl Strategy<Value = Decimal> {
+    (any::<i64>(), 0..=18_u32).prop_map(|(digits, scale)| Decimal::new(digits, scale))
+}
+
+fn bill() -> impl Strategy<Value = Bill> {
+    let from = || prop::sample::select(TimeSource::ALL.to_vec());
+    let count = || 0..=i64::MAX as u64;
+    (
+        (any::<String>(), moment(), from(), moment(), from()),
+        (count(), count(), any::<u32>(), decimal(), decimal(), any::<String>()),
+    )
+        .prop_map(|((group_id, started_at, started_from, stopped_at, stopped_from), rest)| {
+            let (bound_seconds, seconds, vcpu, memory_gb, amount, currency) = rest;
+            Bill {
+                group_id,
+                started_at,
+                started_from,
+                stopped_at,
+                stopped_from,
+                bound_seconds,
+                seconds,
+                vcpu,
+                memory_gb,
+                amount,
+                currency,
+            }
+        })
+}
+
+fn job_key() -> impl Strategy<Value = JobKey> {
+    (any::<String>(), any::<String>(), any::<u32>())
+        .prop_map(|(source, id, attempt)| key(&source, &id, attempt))
+}
+
+fn any_row() -> impl Strategy<Value = LedgerRow> {
+    let texts = prop::array::uniform7(any::<String>());
+    (texts, job_key(), prop::option::of(job_key()), prop::option::of(any::<String>()), bill()).prop_map(
+        |(
+            [machine_uid, runner, repository, job_name, class, place, ended_because],
+            started_for,
+            job,
+            end,
+            bill,
+        )| {
+            LedgerRow {
+                machine_uid,
+                runner,
+                started_for,
+                job,
+                repository,
+                job_name,
+                class,
+                place,
+                ended_because,
+                conclusion: end,
+                bill,
+            }
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn any_row_reads_back_as_committed(row in any_row()) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let ledger = in_memory().await;
+            ledger.commit(&row).await.unwrap();
+            let read = ledger.rows().await.unwrap();
+            assert_eq!(read[0].bill.amount.to_string(), row.bill.amount.to_string(), "trailing zeros are kept");
+            assert_eq!(read, [row]);
+        });
+    }
+}

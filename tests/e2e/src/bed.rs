@@ -1,0 +1,350 @@
+//! The bed itself: everything started, the documents applied, and the questions that tests ask of it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use emulator_azure::{Azure, AzureHandle};
+use emulator_github::{GitHub, GitHubHandle, JobSpec, OwnerSpec, RateLimits};
+use serde_json::{Value, json};
+use testbed::{Cluster, VirtualNode};
+
+use crate::LedgerRow;
+use crate::stint::{Stint, beside};
+
+/// Namespace of everything.
+pub const NAMESPACE: &str = "stint";
+/// Installation id.
+pub const INSTALLATION: &str = "e2e";
+/// Azure subscription.
+pub const SUBSCRIPTION: &str = "00000000-0000-0000-0000-000000000001";
+/// Resource group of the container groups.
+pub const RESOURCE_GROUP: &str = "testbed";
+/// Webhook secret; of no use anywhere else.
+const WEBHOOK_SECRET: &str = "e2e webhook";
+/// The user as whom `stint` works in the cluster.
+const USER: &str = "stint";
+
+/// What a test may want otherwise.
+pub struct BedOptions {
+    /// The emulator of GitHub.
+    pub github: emulator_github::Options,
+    /// Changes the emulator of Azure.
+    pub azure: Box<dyn FnOnce(&mut emulator_azure::Options) + Send>,
+    /// The cluster, besides its virtual node.
+    pub cluster: testbed::Options,
+    /// Spec of the `RunnerClass` named `stint`.
+    pub class: Value,
+    /// More fields for the source's `github`.
+    pub source: Value,
+    /// Further arguments of `stint run`.
+    pub arguments: Vec<String>,
+}
+
+impl Default for BedOptions {
+    fn default() -> Self {
+        Self {
+            github: emulator_github::Options {
+                owners: vec![OwnerSpec::organization("acme")],
+                limits: RateLimits::unlimited(),
+                ..emulator_github::Options::default()
+            },
+            azure: Box::new(|_| {}),
+            cluster: testbed::Options::default(),
+            class: json!({"resources": {"cpu": "1500m", "memory": "2Gi"}, "maxRunners": 60}),
+            source: json!({}),
+            arguments: vec!["--max-runners".to_owned(), "60".to_owned()],
+        }
+    }
+}
+
+/// Everything that a test needs, until it is dropped.
+pub struct Bed {
+    /// GitHub.
+    pub github: GitHubHandle,
+    /// Azure.
+    pub azure: AzureHandle,
+    /// Kubernetes.
+    pub cluster: Cluster,
+    /// The controller.
+    pub stint: Stint,
+    /// The test's directory.
+    pub directory: tempfile::TempDir,
+}
+
+impl Bed {
+    /// Starts everything, with `stint` ready.
+    ///
+    /// # Errors
+    /// What could not be started.
+    pub async fn start(options: BedOptions) -> Result<Self> {
+        let mut bed = Self::prepare(options).await?;
+        bed.stint.start()?;
+        bed.stint.ready(Duration::from_secs(30)).await?;
+        Ok(bed)
+    }
+
+    /// Starts everything but `stint` itself.
+    ///
+    /// # Errors
+    /// What could not be started.
+    pub async fn prepare(options: BedOptions) -> Result<Self> {
+        // Both TLS stacks are linked; one is chosen for clients that do not say.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let agent = beside("standin-agent", "STANDIN_AGENT_BIN", "cargo build -p emulator-azure")?;
+        let mut azure = emulator_azure::Options::fast([agent.display().to_string()]);
+        (options.azure)(&mut azure);
+        let azure = Azure::start(azure).await?;
+        let github = GitHub::start(options.github).await?;
+        let node = VirtualNode {
+            subscription: SUBSCRIPTION.to_owned(),
+            resource_group: RESOURCE_GROUP.to_owned(),
+            ..VirtualNode::new(azure.url())
+        };
+        let cluster = options.cluster.virtual_node(node).user(testbed::User { name: USER.to_owned(), groups: Vec::new() });
+        let cluster = Cluster::start_async(cluster).await?;
+
+        let directory = tempfile::tempdir()?;
+        let arguments = ["--installation", INSTALLATION, "--namespace", NAMESPACE]
+            .into_iter()
+            .chain(["--azure-subscription", SUBSCRIPTION, "--azure-resource-group", RESOURCE_GROUP])
+            .chain(["--azure-endpoint", azure.url(), "--azure-credential", "managed-identity"])
+            .chain(["--identity", "e2e-0", "--log", "stint=debug,runner_core=debug,info"])
+            .map(str::to_owned)
+            .chain(["--kubeconfig".to_owned(), cluster.kubeconfig_of(USER).display().to_string()])
+            .chain(options.arguments)
+            .collect();
+        let environment = vec![
+            ("IDENTITY_ENDPOINT".to_owned(), azure.msi_endpoint()),
+            ("IDENTITY_HEADER".to_owned(), azure.identity_header().to_owned()),
+        ];
+        let stint = Stint::new(directory.path(), arguments, environment)?;
+        github.set_webhook(&format!("{}/webhooks/acme", stint.url()), WEBHOOK_SECRET);
+        let bed = Self { github, azure, cluster, stint, directory };
+        bed.install(&options.class, &options.source)?;
+        Ok(bed)
+    }
+
+    /// Applies what an admin applies: kinds, rights, and the two documents with their Secret.
+    fn install(&self, class: &Value, source: &Value) -> Result<()> {
+        self.cluster.apply(include_str!("../../../docs/install/crds.yaml"))?;
+        self.cluster.apply(include_str!("../../../docs/install/rbac.yaml"))?;
+        // The manifests bind the service account; outside a pod, `stint` comes as a user.
+        let namespace = NAMESPACE;
+        for (kind, flag) in [("rolebinding", "--role"), ("clusterrolebinding", "--clusterrole")] {
+            self.cluster.kubectl(&["create", kind, "stint-user", flag, "stint", "--user", USER, "-n", namespace])?;
+        }
+        for kind in ["runnersources", "runnerclasses", "runners", "runnerjobs", "runnerplaces", "admissions"] {
+            self.cluster.kubectl(&[
+                "wait",
+                "--for=condition=Established",
+                "--timeout=20s",
+                &format!("crd/{kind}.stint.dev"),
+            ])?;
+        }
+        let mut github = json!({"owners": ["acme"], "secretRef": "acme-app", "apiUrl": self.github.url()});
+        if let (Some(fields), Some(more)) = (github.as_object_mut(), source.as_object()) {
+            fields.extend(more.clone());
+        }
+        let documents = [
+            json!({
+                "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "acme-app", "namespace": NAMESPACE},
+                "stringData": {
+                    "appId": self.github.app_id().to_string(),
+                    "privateKey": self.github.app_private_key_pem(),
+                    "webhookSecret": WEBHOOK_SECRET,
+                },
+            }),
+            json!({
+                "apiVersion": "stint.dev/v1alpha1", "kind": "RunnerSource",
+                "metadata": {"name": "acme", "namespace": NAMESPACE}, "spec": {"github": github},
+            }),
+            json!({
+                "apiVersion": "stint.dev/v1alpha1", "kind": "RunnerClass",
+                "metadata": {"name": "stint", "namespace": NAMESPACE}, "spec": class,
+            }),
+        ];
+        for document in documents {
+            self.cluster.apply(&document.to_string())?;
+        }
+        Ok(())
+    }
+
+    /// A job of the repository `acme/app` that asks for the class `stint`.
+    pub fn job(&self) -> JobSpec {
+        JobSpec::new("acme/app", ["self-hosted", "stint"])
+    }
+
+    /// The webhook secret.
+    pub fn webhook_secret(&self) -> &'static str {
+        WEBHOOK_SECRET
+    }
+
+    /// Asks again and again until there is an answer.
+    ///
+    /// # Errors
+    /// Those of `ask`, and the last state it told once the deadline has passed.
+    pub async fn eventually<T>(
+        &self,
+        what: &str,
+        deadline: Duration,
+        mut ask: impl FnMut(&Self) -> Result<std::result::Result<T, String>>,
+    ) -> Result<T> {
+        let end = tokio::time::Instant::now() + deadline;
+        loop {
+            // kubectl blocks; the emulators on this runtime's other threads go on.
+            let answer = tokio::task::block_in_place(|| ask(self))?;
+            match answer {
+                Ok(found) => return Ok(found),
+                Err(state) if tokio::time::Instant::now() >= end => {
+                    bail!("waited {deadline:?} for {what}; now: {state}");
+                }
+                Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+            }
+        }
+    }
+
+    /// All objects of a kind in the namespace.
+    ///
+    /// # Errors
+    /// When kubectl fails.
+    pub fn objects(&self, kind: &str) -> Result<Vec<Value>> {
+        let text = self.cluster.kubectl(&["get", kind, "-n", NAMESPACE, "-o", "json"])?;
+        let list: Value = serde_json::from_str(&text)?;
+        Ok(list.get("items").and_then(Value::as_array).cloned().unwrap_or_default())
+    }
+
+    /// The status of a job's record, if there is one.
+    ///
+    /// # Errors
+    /// When kubectl fails.
+    pub fn job_status(&self, id: u64) -> Result<Option<Value>> {
+        let found = self
+            .objects("runnerjobs")?
+            .into_iter()
+            .find(|job| job.pointer("/spec/id").and_then(Value::as_str) == Some(&id.to_string()));
+        Ok(found.map(|job| job.get("status").cloned().unwrap_or(Value::Null)))
+    }
+
+    /// Waits until a job's record says that it stands so.
+    ///
+    /// # Errors
+    /// Once the deadline has passed.
+    pub async fn job_stands(&self, id: u64, state: &str, deadline: Duration) -> Result<Value> {
+        self.eventually(&format!("job {id} to be {state}"), deadline, |bed| {
+            let status = bed.job_status(id)?;
+            Ok(match status {
+                Some(status) if status.get("state").and_then(Value::as_str) == Some(state) => Ok(status),
+                other => Err(format!("{other:?}")),
+            })
+        })
+        .await
+    }
+
+    /// Everything of Stint's that is left: runners, their pods and Secrets, groups, registrations.
+    ///
+    /// # Errors
+    /// When kubectl fails.
+    pub fn leftovers(&self) -> Result<BTreeMap<&'static str, Vec<String>>> {
+        let names = |kind: &str, ours: fn(&Value) -> bool| -> Result<Vec<String>> {
+            let objects = self.objects(kind)?;
+            Ok(objects
+                .iter()
+                .filter(|object| ours(object))
+                .filter_map(|object| object.pointer("/metadata/name").and_then(Value::as_str).map(str::to_owned))
+                .collect())
+        };
+        let of_a_runner = |object: &Value| {
+            object
+                .pointer("/metadata/labels")
+                .and_then(Value::as_object)
+                .is_some_and(|labels| labels.contains_key("stint.dev/runner"))
+        };
+        let reserved = self.objects("admissions")?;
+        let reserved = reserved
+            .iter()
+            .flat_map(|admission| admission.pointer("/spec/reserved").and_then(Value::as_array).into_iter().flatten())
+            .filter_map(|name| name.as_str().map(str::to_owned))
+            .collect();
+        let all = [
+            ("runners", names("runners", |_| true)?),
+            ("pods", names("pods", of_a_runner)?),
+            ("secrets", names("secrets", of_a_runner)?),
+            ("groups", self.azure.groups().into_iter().map(|group| group.name).collect()),
+            ("registrations", self.github.runners().into_iter().map(|runner| runner.name).collect()),
+            ("reservations", reserved),
+        ];
+        Ok(all.into_iter().filter(|(_, names)| !names.is_empty()).collect())
+    }
+
+    /// Waits until nothing of Stint's is left anywhere.
+    ///
+    /// # Errors
+    /// What is left once the deadline has passed.
+    pub async fn nothing_left(&self, deadline: Duration) -> Result<()> {
+        self.eventually("nothing to be left", deadline, |bed| {
+            let left = bed.leftovers()?;
+            Ok(if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) })
+        })
+        .await
+    }
+
+    /// The ledger's rows.
+    ///
+    /// # Errors
+    /// When the controller does not answer.
+    pub async fn ledger(&self) -> Result<Vec<LedgerRow>> {
+        let answer = reqwest::get(format!("{}/api/v1/ledger", self.stint.api_url())).await?;
+        ensure!(answer.status().is_success(), "the ledger answers {}", answer.status());
+        let text = answer.text().await?;
+        serde_json::from_str(&text).with_context(|| format!("not a ledger: {text}"))
+    }
+
+    /// Compares the ledger with Azure's meter: one row per group that billed, equal to the second and the cent.
+    ///
+    /// # Errors
+    /// The first difference.
+    pub async fn ledger_equals_meter(&self) -> Result<Vec<LedgerRow>> {
+        let rows = self.ledger().await?;
+        let billed: Vec<_> = self.azure.meter().into_iter().filter(|row| row.started_at.is_some()).collect();
+        ensure!(
+            rows.len() == billed.len(),
+            "{} ledger rows for {} groups that billed: {rows:#?}\n{billed:#?}",
+            rows.len(),
+            billed.len()
+        );
+        for meter in &billed {
+            let row = rows
+                .iter()
+                .find(|row| Some(&row.machine_uid) == meter.uid.as_ref())
+                .with_context(|| format!("no ledger row for {meter:?}"))?;
+            let seconds = i64::try_from(row.seconds)?;
+            if row.bound_seconds == 0 {
+                ensure!(seconds == meter.billed_seconds, "the ledger has {row:#?}, the meter {meter:#?}");
+                ensure!(row.amount.round_dp(6) == meter.cost.round_dp(6), "the ledger has {row:#?}, the meter {meter:#?}");
+            } else {
+                let off = seconds.abs_diff(meter.billed_seconds);
+                ensure!(off <= row.bound_seconds + 1, "the ledger has {row:#?}, the meter {meter:#?}");
+            }
+        }
+        Ok(rows)
+    }
+
+    /// Runs the `stint` program with arguments, and returns what it prints.
+    ///
+    /// # Errors
+    /// When it fails; the message holds what it said.
+    pub fn cli(&self, arguments: &[&str]) -> Result<String> {
+        let output = std::process::Command::new(crate::program()?)
+            .args(arguments)
+            .env("STINT_API", self.stint.api_url())
+            .output()?;
+        ensure!(
+            output.status.success(),
+            "stint {}: {}",
+            arguments.join(" "),
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Ok(String::from_utf8(output.stdout)?)
+    }
+}
