@@ -1,6 +1,6 @@
 //! The handle that a test steers the emulator with.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,10 +24,11 @@ impl Azure {
     /// Starts an emulator on a loopback port. It and every process of its groups end when the handle is dropped.
     ///
     /// # Errors
-    /// The port cannot be bound, or the certificate cannot be used.
+    /// The agent is not built, the port cannot be bound, or the certificate cannot be used.
     pub async fn start(options: Options) -> Result<AzureHandle> {
-        if options.agent.is_empty() {
-            bail!("the command of the stand-in agent is empty");
+        let Some(agent) = options.agent.first() else { bail!("the command of the stand-in agent is empty") };
+        if agent.contains('/') && !Path::new(agent).is_file() {
+            bail!("the stand-in agent '{agent}' is not built: `cargo build -p emulator-azure` does it");
         }
         let serve_options = ServeOptions {
             addr: ([127, 0, 0, 1], options.port).into(),
