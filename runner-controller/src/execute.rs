@@ -164,10 +164,16 @@ impl Executor {
         let names: Vec<String> = starts.iter().map(|new| new.name.clone()).collect();
         self.outside.records.reserve(&names).await?;
         let at = clock::now();
-        let created = futures::stream::iter(&starts)
-            .map(|new| async move { (new, self.outside.records.create_runner(new, at).await) })
+        let created: Vec<(NewRunner, CallResult<()>)> = futures::stream::iter(starts)
+            .map(|new| {
+                let records = self.outside.records.clone();
+                async move {
+                    let result = records.create_runner(&new, at).await;
+                    (new, result)
+                }
+            })
             .buffer_unordered(CREATES_AT_ONCE)
-            .collect::<Vec<_>>()
+            .collect()
             .await;
         for (new, result) in created {
             self.outside.metrics.action("start", outcome_word(result.is_ok()));

@@ -72,6 +72,8 @@ pub trait Records: Send + Sync {
     /// Completes when anything that `observe` shows may have changed since the last completion.
     async fn changed(&self);
 
+    /// The ledger that holds this installation's rows, if any process has acted yet.
+    async fn ledger_in_use(&self) -> CallResult<Option<String>>;
     /// Makes this process the one that may reserve: whoever was before gets `Conflict` from then on. `ledger`: the id
     /// of the ledger that this process writes; `adopt`: let it replace another one.
     ///
@@ -123,6 +125,15 @@ pub trait Records: Send + Sync {
     async fn secret(&self, name: &str) -> CallResult<HashMap<String, SecretString>>;
     /// Writes beside each document what keeps it from being used, or that nothing does.
     async fn note_problems(&self, problems: &[Problem]) -> CallResult<()>;
+}
+
+/// Why a process whose ledger is not the installation's must not act.
+pub fn another_ledger(own: &str, in_use: &str) -> CallError {
+    let message = format!(
+        "this replica's ledger ({own}) is not the one that holds this installation's rows ({in_use}): a second replica \
+         needs a ledger that both share; if the old ledger is lost for good, start once with --adopt-ledger"
+    );
+    CallError::new(CallErrorKind::Refused, message)
 }
 
 /// What became of a fact.

@@ -3,6 +3,7 @@
 //! It is woken by whatever changes and by the clock, looks at everything each time, and keeps nothing between passes
 //! but what is under way.
 
+mod acting;
 pub mod sources;
 pub mod wiring;
 

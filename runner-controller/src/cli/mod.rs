@@ -36,15 +36,21 @@ enum Command {
     /// The agent that the demo's container groups run.
     #[cfg(feature = "demo")]
     #[command(hide = true)]
-    StandinAgent,
+    StandinAgent {
+        /// As the emulator passes them.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
 }
 
 /// Runs the command that the process was started with.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     #[cfg(feature = "demo")]
-    if let Command::StandinAgent = cli.command {
-        return emulator_azure::standin_agent::main();
+    if let Command::StandinAgent { arguments } = cli.command {
+        let environment = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        return emulator_azure::standin_agent::main_from(arguments, environment);
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -63,7 +69,7 @@ pub fn main() -> ExitCode {
             #[cfg(feature = "demo")]
             Command::Demo(arguments) => demo::demo(&arguments).await,
             #[cfg(feature = "demo")]
-            Command::StandinAgent => Ok(ExitCode::SUCCESS),
+            Command::StandinAgent { .. } => Ok(ExitCode::SUCCESS),
         }
     });
     // What may still block (a name being looked up) does not hold the end up.

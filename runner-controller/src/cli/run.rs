@@ -8,7 +8,7 @@ use anyhow::Context;
 use clap::{Args, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::azure::{ArmSettings, CredentialKind};
+use crate::azure::{ArmOptions, CredentialKind};
 use crate::config::{Callback, Installation};
 use crate::reconcile::wiring::{Controller, RecordsSettings, RunSettings};
 use crate::sqlite::Location;
@@ -163,7 +163,7 @@ impl RunArguments {
         };
         let client_id = self.azure_client_id.clone();
         let credential = match self.azure_credential {
-            Credential::Auto => CredentialKind::Auto,
+            Credential::Auto => CredentialKind::auto(),
             Credential::WorkloadIdentity => CredentialKind::WorkloadIdentity,
             Credential::ManagedIdentity => CredentialKind::ManagedIdentity { client_id },
             Credential::AzureCli => CredentialKind::AzureCli,
@@ -184,12 +184,13 @@ impl RunArguments {
             installation: self.installation.resolve()?,
             records,
             ledger: Location::File(self.state_directory.join("ledger.db")),
-            azure: ArmSettings {
+            azure: ArmOptions {
                 endpoint: self.azure_endpoint.clone(),
-                credential,
-                proxy: self.azure_proxy.clone(),
+                proxy: self.azure_proxy.clone().map(Into::into),
                 ca_bundle,
+                ..ArmOptions::default()
             },
+            azure_credential: credential,
             identity,
             adopt_ledger: self.adopt_ledger,
             most_jobs: self.max_stored_jobs,

@@ -41,6 +41,14 @@ impl Outside {
             Err(error) => return Err(error),
         };
         if !last && group.is_none() {
+            tracing::warn!(
+                runner = runner.name,
+                group = address.name,
+                "runner {} runs, yet there is no group {}: do --azure-subscription and --azure-resource-group name \
+                 where the virtual node creates its groups?",
+                runner.name,
+                address.id()
+            );
             return Ok(Outcome::Again(GONE_PAUSE * 5));
         }
         let mut facts = Vec::new();

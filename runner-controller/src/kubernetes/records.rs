@@ -28,7 +28,7 @@ use crate::config::{
     Admission, Documents, Problem, Runner, RunnerClass, RunnerClassSpec, RunnerJob, RunnerPlace, RunnerPlaceSpec,
     RunnerSource, RunnerSourceSpec, convert,
 };
-use crate::ports::{CallError, CallErrorKind, CallResult, Observed, Records, Stored};
+use crate::ports::{CallError, CallErrorKind, CallResult, Observed, Records, Stored, another_ledger};
 
 /// Name of the `Admission` object: one per shard, and there is one shard.
 const ADMISSION: &str = "default";
@@ -192,6 +192,12 @@ impl Records for KubernetesRecords {
         self.changed.notified().await;
     }
 
+    async fn ledger_in_use(&self) -> CallResult<Option<String>> {
+        let found = self.cluster.api::<Admission>().get_opt(ADMISSION).await;
+        let found = found.map_err(|error| call_error("read Admission", &error))?;
+        Ok(found.map(|admission| admission.spec.ledger).filter(|ledger| !ledger.is_empty()))
+    }
+
     async fn take_over(&self, holder: &str, ledger: &str, adopt: bool) -> CallResult<()> {
         let api = self.cluster.api::<Admission>();
         let found = api.get_opt(ADMISSION).await.map_err(|error| call_error("read Admission", &error))?;
@@ -209,16 +215,8 @@ impl Records for KubernetesRecords {
             *self.admission.lock().unwrap_or_else(PoisonError::into_inner) = Some(stored);
             return Ok(());
         };
-        let known = &admission.spec.ledger;
-        if known != ledger && !known.is_empty() && !adopt {
-            return Err(CallError::new(
-                CallErrorKind::Refused,
-                format!(
-                    "this replica's ledger ({ledger}) is not the one that this installation's rows are in ({known}): \
-                     a second replica needs a ledger that both share; if the old ledger is lost for good, start once \
-                     with --adopt-ledger"
-                ),
-            ));
+        if !admission.spec.ledger.is_empty() && admission.spec.ledger != ledger && !adopt {
+            return Err(another_ledger(ledger, &admission.spec.ledger));
         }
         admission.spec.epoch = admission.spec.epoch.saturating_add(1);
         holder.clone_into(&mut admission.spec.holder);

@@ -24,6 +24,7 @@ const SCHEMA: Schema =
 #[derive(Clone, Debug)]
 pub struct SqliteLedger {
     pool: SqlitePool,
+    id: String,
 }
 
 impl SqliteLedger {
@@ -33,7 +34,12 @@ impl SqliteLedger {
     /// `Refused` where the file cannot be created, read or written, is damaged, is no ledger or was written by a newer
     /// program; `Unavailable` where another process keeps it locked.
     pub async fn open(at: &Location) -> CallResult<Self> {
-        Ok(Self { pool: sqlite::open(at, SCHEMA, CONNECTIONS).await? })
+        let pool = sqlite::open(at, SCHEMA, CONNECTIONS).await?;
+        let id = sqlx::query_scalar("SELECT id FROM identity")
+            .fetch_one(&pool)
+            .await
+            .map_err(|error| sqlite::failed("cannot read the ledger's identity", &error))?;
+        Ok(Self { pool, id })
     }
 
     /// Waits for what is under way and closes the file.
@@ -44,6 +50,10 @@ impl SqliteLedger {
 
 #[async_trait]
 impl Ledger for SqliteLedger {
+    fn id(&self) -> &str {
+        &self.id
+    }
+
     async fn commit(&self, row: &LedgerRow) -> CallResult<bool> {
         let inserted = rows::insert(row)?
             .execute(&self.pool)

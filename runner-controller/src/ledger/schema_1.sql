@@ -1,4 +1,10 @@
 -- Times are RFC 3339 in UTC with nine decimals, so that they sort as text. Money and GB are decimals as text.
+CREATE TABLE identity (
+    only INTEGER PRIMARY KEY CHECK (only = 1),
+    id   TEXT NOT NULL
+) STRICT;
+INSERT INTO identity (only, id) VALUES (1, lower(hex(randomblob(8))));
+
 CREATE TABLE ledger (
     number              INTEGER PRIMARY KEY,
     group_id            TEXT NOT NULL,

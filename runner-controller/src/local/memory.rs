@@ -38,12 +38,14 @@ pub(super) enum Change {
     RunnerGone(String),
     Reserved(Vec<String>),
     Unreserved(Vec<String>),
+    All(Box<StoredRecords>),
 }
 
 impl StoredRecords {
     pub(super) fn apply(&mut self, change: Change) {
         match change {
             Change::Nothing => {}
+            Change::All(stored) => *self = *stored,
             Change::Job(job) => {
                 self.jobs.insert(job.key.clone(), *job);
             }

@@ -25,7 +25,7 @@ use tokio::sync::Mutex;
 use self::error::StoreResult;
 use self::memory::{Change, Memory};
 use crate::clock;
-use crate::config::Documents;
+use crate::config::{Documents, Problem};
 use crate::ports::{CallError, CallErrorKind, CallResult, Observed, Records, Stored};
 use crate::sqlite::{self, Location, Schema};
 
@@ -156,14 +156,38 @@ impl Inner {
 impl Records for LocalRecords {
     fn observe(&self) -> Option<Observed> {
         self.inner.memory.read(|contents| {
-            let documents = Arc::clone(contents.documents.as_ref()?);
+            contents.documents.as_ref()?;
             Some(Observed {
                 jobs: contents.stored.jobs.values().cloned().collect(),
                 runners: contents.stored.runners.values().cloned().collect(),
                 reserved: contents.stored.reserved.clone(),
-                documents,
             })
         })
+    }
+
+    fn documents(&self) -> Option<Arc<Documents>> {
+        self.inner.memory.read(|contents| contents.documents.clone())
+    }
+
+    fn knows_job(&self, key: &JobKey) -> bool {
+        self.inner.memory.read(|contents| contents.stored.jobs.contains_key(key))
+    }
+
+    async fn ledger_in_use(&self) -> CallResult<Option<String>> {
+        // Records and ledger are files of one directory.
+        Ok(None)
+    }
+
+    async fn take_over(&self, _holder: &str, _ledger: &str, _adopt: bool) -> CallResult<()> {
+        self.write("cannot take the reservations over", move |db, epoch| {
+            async move { Ok(((), store::take_over(db, epoch).await?)) }.boxed()
+        })
+        .await
+    }
+
+    async fn note_problems(&self, _problems: &[Problem]) -> CallResult<()> {
+        // There is nothing beside a file to write to: the log tells.
+        Ok(())
     }
 
     fn runner(&self, name: &str) -> Option<Runner> {

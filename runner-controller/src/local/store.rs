@@ -246,6 +246,14 @@ pub(super) async fn credential(
         .collect()
 }
 
+/// Makes this process the one whose reservations count, and reads what another one may have written.
+pub(super) async fn take_over(db: &mut SqliteConnection, epoch: &mut i64) -> StoreResult<Change> {
+    let (stored, current) = load(&mut *db).await?;
+    *epoch = current;
+    raise_epoch(db, epoch).await?;
+    Ok(Change::All(Box::new(stored)))
+}
+
 async fn raise_epoch(db: &mut SqliteConnection, epoch: &mut i64) -> StoreResult<()> {
     let next = epoch.saturating_add(1);
     let raised = sqlx::query("UPDATE reservations_epoch SET epoch = ? WHERE epoch = ?")

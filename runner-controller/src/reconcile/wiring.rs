@@ -12,18 +12,18 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Reconciler;
+use super::acting::Acting;
 use super::sources::Sources;
-use crate::azure::{ArmClient, ArmSettings};
+use crate::azure::{ArmClient, ArmOptions, CredentialKind};
 use crate::config::{Installation, Resolved, directory};
 use crate::execute::Outside;
 use crate::intake::{self, IntakeState};
-use crate::kubernetes::lease::Leadership;
 use crate::kubernetes::{Cluster, KubernetesPods, KubernetesRecords};
 use crate::ledger::SqliteLedger;
 use crate::local::LocalRecords;
 use crate::observe::Observer;
 use crate::observe::group_machines::GroupMachines;
-use crate::ports::{CallErrorKind, Groups, Ledger, Pods, Records};
+use crate::ports::{Groups, Ledger, Pods, Records};
 use crate::sqlite::Location;
 use crate::telemetry::Metrics;
 use crate::web::agent::AgentState;
@@ -34,8 +34,6 @@ use crate::web::{agent, api, internal};
 
 /// How often configuration files are read again.
 const FILES_EVERY: Duration = Duration::from_secs(2);
-/// How long a replica that may not act waits before it asks again.
-const ASK_AGAIN: Duration = Duration::from_secs(5);
 
 /// All that a controller is started with.
 #[derive(Clone, Debug)]
@@ -47,7 +45,9 @@ pub struct RunSettings {
     /// The ledger's file.
     pub ledger: Location,
     /// Azure Resource Manager.
-    pub azure: ArmSettings,
+    pub azure: ArmOptions,
+    /// As whom Stint speaks to it.
+    pub azure_credential: CredentialKind,
     /// Who this process is among its replicas.
     pub identity: String,
     /// Take over although the installation's rows are in another ledger.
@@ -108,7 +108,7 @@ impl Controller {
         let tasks = TaskTracker::new();
         let ledger: Arc<dyn Ledger> =
             Arc::new(SqliteLedger::open(&settings.ledger).await.context("the ledger cannot be opened")?);
-        let groups: Arc<dyn Groups> = Arc::new(ArmClient::new(settings.azure.clone()).context("Azure")?);
+        let groups: Arc<dyn Groups> = Arc::new(ArmClient::new(&settings.azure, &settings.azure_credential).context("Azure")?);
         let Store { records, pods, cluster } = Store::open(&settings, &stop, &tasks).await?;
 
         let group_machines = Arc::new(GroupMachines::default());
@@ -155,21 +155,19 @@ impl Controller {
             reconciler: Reconciler::new(observer.clone(), outside, resolved.clone()),
             records: records.clone(),
             ledger: ledger.clone(),
+            cluster,
+            rules: sources.rules(),
             metrics,
             readiness,
             identity: settings.identity.clone(),
             adopt_ledger: settings.adopt_ledger,
-        };
-        let leadership = match &cluster {
-            Some(cluster) => Some(Leadership::compete(cluster, &settings.identity).await?),
-            None => None,
         };
         tasks.spawn(cancelled(&stop, sources.follow(resolved.subscribe())));
         tasks.spawn(cancelled(&stop, follow_documents(observer, resolved)));
         tracing::info!(%address, %internal_address, %api_address, "Stint listens for webhooks on {address}");
         let stopping = stop.clone();
         let main = tokio::spawn(async move {
-            acting.run(leadership, &stopping).await;
+            acting.run(&stopping).await;
             stopping.cancel();
             tasks.close();
             tasks.wait().await;
@@ -260,85 +258,12 @@ async fn follow_documents(observer: Arc<Observer>, resolved: watch::Sender<Arc<R
     }
 }
 
-fn cancelled(stop: &CancellationToken, work: impl Future<Output = ()> + Send) -> impl Future<Output = ()> + Send {
+fn cancelled<W>(stop: &CancellationToken, work: W) -> impl Future<Output = ()> + Send + use<W>
+where
+    W: Future<Output = ()> + Send,
+{
     let stop = stop.clone();
     async move {
         let _ended = stop.run_until_cancelled(work).await;
     }
-}
-
-/// The part of the process that acts, while it holds the Lease.
-struct Acting {
-    reconciler: Reconciler,
-    records: Arc<dyn Records>,
-    ledger: Arc<dyn Ledger>,
-    metrics: Arc<Metrics>,
-    readiness: watch::Sender<Readiness>,
-    identity: String,
-    adopt_ledger: bool,
-}
-
-impl Acting {
-    async fn run(mut self, leadership: Option<Leadership>, stop: &CancellationToken) {
-        let mut held = leadership.as_ref().map(Leadership::held);
-        while !stop.is_cancelled() {
-            self.turn(held.as_mut(), stop).await;
-            self.metrics.set_leader(false);
-        }
-        drop(held);
-        if let Some(leadership) = leadership {
-            leadership.release().await;
-        }
-    }
-
-    /// Waits for the Lease, takes over, and acts until it is lost or the process is to end.
-    async fn turn(&mut self, mut held: Option<&mut watch::Receiver<bool>>, stop: &CancellationToken) {
-        if let Some(held) = held.as_deref_mut() {
-            match stop.run_until_cancelled(held.wait_for(|held| *held)).await {
-                Some(Ok(_)) => {}
-                Some(Err(_)) => {
-                    tracing::error!("the competition for the Lease has ended");
-                    return pause(stop).await;
-                }
-                None => return,
-            }
-        }
-        if let Err(error) = self.records.take_over(&self.identity, self.ledger.id(), self.adopt_ledger).await {
-            if error.kind == CallErrorKind::Refused {
-                self.readiness.send_replace(Readiness::NotReady(error.message.clone()));
-            }
-            tracing::error!(%error, "this replica does not act: {error}");
-            return pause(stop).await;
-        }
-        tracing::info!(identity = self.identity, "this replica acts");
-        self.metrics.set_leader(true);
-        self.readiness.send_replace(Readiness::Ready);
-        let lost = stop.child_token();
-        let losing = async {
-            match held {
-                Some(held) => drop(held.wait_for(|held| !*held).await),
-                None => std::future::pending().await,
-            }
-        };
-        let acting = self.reconciler.run(&lost);
-        tokio::pin!(acting, losing);
-        let result = tokio::select! {
-            result = &mut acting => result,
-            () = &mut losing => {
-                lost.cancel();
-                acting.await
-            }
-        };
-        match result {
-            Ok(()) => tracing::info!("this replica no longer acts"),
-            Err(error) => {
-                tracing::warn!(%error, "this replica no longer acts: {error}");
-                pause(stop).await;
-            }
-        }
-    }
-}
-
-async fn pause(stop: &CancellationToken) {
-    let _ended = stop.run_until_cancelled(tokio::time::sleep(ASK_AGAIN)).await;
 }

@@ -172,7 +172,7 @@ impl Bed {
 
     /// A job of the repository `acme/app` that asks for the class `stint`.
     pub fn job(&self) -> JobSpec {
-        JobSpec::new("acme/app", ["self-hosted", "stint"])
+        JobSpec::new("acme/app", &["self-hosted", "stint"])
     }
 
     /// The webhook secret.

@@ -31,6 +31,7 @@ pub struct LedgerRow {
     /// Billed vCPU.
     pub vcpu: u32,
     /// Billed memory.
+    #[serde(rename = "memoryGB")]
     pub memory_gb: Decimal,
     /// Cost.
     pub amount: Decimal,

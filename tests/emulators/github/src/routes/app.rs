@@ -216,9 +216,27 @@ pub(super) async fn organization(
 ) -> Answer {
     let scope = find_organization(&shared, &org)?;
     by.may(&scope, "metadata", false)?;
-    let json =
-        shared.read(|state| state.owners.get(scope.word()).map(|owner| state.writer().organization(owner)));
-    ok(json.ok_or_else(ApiError::not_found)?)
+    let found = shared.read(|state| {
+        let owner = state.owners.get(scope.word())?;
+        let mut json = state.writer().organization(owner);
+        for (field, value) in [
+            ("html_url", json!(format!("{}/{}", shared.base(), owner.login))),
+            ("type", json!("Organization")),
+            ("has_organization_projects", json!(true)),
+            ("has_repository_projects", json!(true)),
+            ("public_repos", json!(0)),
+            ("public_gists", json!(0)),
+            ("followers", json!(0)),
+            ("following", json!(0)),
+            ("created_at", json!(time(owner.created_at))),
+            ("updated_at", json!(time(owner.created_at))),
+            ("archived_at", Value::Null),
+        ] {
+            json[field] = value;
+        }
+        Some(json)
+    });
+    ok(found.ok_or_else(ApiError::not_found)?)
 }
 
 pub(super) async fn organization_repositories(
@@ -245,5 +263,8 @@ pub(super) async fn repository(
     let scope = find_repository(&shared, &owner, &repo)?;
     by.may(&scope, "metadata", false)?;
     let Scope::Repository(key) = scope else { return Err(ApiError::not_found()) };
-    ok(shared.read(|state| state.repository_json(&key)))
+    let mut json = shared.read(|state| state.repository_json(&key));
+    json["network_count"] = json!(0);
+    json["subscribers_count"] = json!(0);
+    ok(json)
 }

@@ -1,4 +1,4 @@
-//! What GitHub says of itself: `/`, `/meta`, `/rate_limit`.
+//! What GitHub says of itself: `/meta` and `/rate_limit`.
 
 use axum::Extension;
 use axum::extract::State;
@@ -8,11 +8,6 @@ use super::{By, Shares};
 use crate::answer::{Answer, ok};
 use crate::gate::client_of;
 use crate::rate::Resource;
-
-pub(super) async fn root(State(shared): Shares) -> Answer {
-    let base = shared.base();
-    ok(json!({"current_user_url": format!("{base}/user"), "rate_limit_url": format!("{base}/rate_limit")}))
-}
 
 pub(super) async fn meta(State(shared): Shares) -> Answer {
     let mut meta = json!({"verifiable_password_authentication": false});

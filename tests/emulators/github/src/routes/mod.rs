@@ -28,7 +28,6 @@ type By = axum::Extension<crate::gate::Principal>;
 pub(crate) fn api(shared: &Arc<Shared>) -> Router {
     let runs = "/repos/{owner}/{repo}/actions/runs";
     let routes = Router::new()
-        .route("/", get(meta::root))
         .route("/meta", get(meta::meta))
         .route("/rate_limit", get(meta::rate_limit))
         .route("/app", get(app::app))
