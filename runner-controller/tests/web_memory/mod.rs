@@ -89,6 +89,9 @@ impl Records for Memory {
     async fn take_over(&self, _: &str, _: &str, _: bool) -> CallResult<()> {
         unreachable!("web and intake do not act")
     }
+    async fn ledger_in_use(&self) -> CallResult<Option<String>> {
+        unreachable!("web and intake do not act")
+    }
     async fn note_problems(&self, _: &[Problem]) -> CallResult<()> {
         unreachable!("web and intake judge no document")
     }
