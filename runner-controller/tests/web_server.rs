@@ -1,8 +1,10 @@
 //! The listeners over HTTP: call-backs, probes, the API, and what slow or many peers can do.
 
+#![expect(clippy::unwrap_used, reason = "a helper of a test fails with it")]
+
 mod web_memory;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -79,7 +81,7 @@ async fn report(server: &Server, runner: &str, token: Option<&str>, body: impl I
 async fn read_to_end(stream: &mut TcpStream) -> String {
     let mut text = Vec::new();
     let read = tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut text)).await;
-    let _reset = read.expect("the peer closes the connection");
+    let _reset = read.unwrap();
     String::from_utf8_lossy(&text).into_owned()
 }
 
@@ -310,4 +312,39 @@ async fn a_thousand_idle_connections_hold_nothing_up() {
     }
     let answer = exchange(&server, b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
     assert!(answer.ends_with("hello"), "{answer}");
+}
+
+/// Everything that is logged on this thread, down to the finest level, until the guard is dropped.
+fn capture() -> (Arc<Mutex<Vec<u8>>>, tracing::subscriber::DefaultGuard) {
+    struct Sink(Arc<Mutex<Vec<u8>>>);
+    impl std::io::Write for Sink {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let lines = Arc::new(Mutex::new(Vec::new()));
+    let sink = lines.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_writer(move || Sink(sink.clone()))
+        .finish();
+    (lines, tracing::subscriber::set_default(subscriber))
+}
+
+#[tokio::test]
+async fn no_log_line_shows_a_token() {
+    let (lines, _guard) = capture();
+    let (server, memory) = agents().await;
+    *memory.store_trouble.lock().unwrap() = Some(CallErrorKind::Unavailable);
+    let body = json!({ "event": "exiting", "logs": format!("token {TOKEN}") }).to_string();
+    assert_eq!(report(&server, "stint-1", Some(TOKEN), body).await, 503);
+    assert_eq!(report(&server, "stint-1", Some(TOKEN), format!("{{\"event\":\"{TOKEN}\"}}")).await, 400);
+    assert_eq!(report(&server, "stint-2", Some(TOKEN), "").await, 401);
+    let text = String::from_utf8_lossy(&lines.lock().unwrap()).into_owned();
+    assert!(text.contains("call-back not stored"), "{text}");
+    assert!(!text.contains("canary"), "{text}");
 }

@@ -44,7 +44,7 @@ pub struct IntakeRules {
     pub sources: HashMap<String, IntakeSource>,
     /// Names of the classes.
     pub classes: Vec<String>,
-    /// Whether the rest has been read; until then every delivery is put off.
+    /// Whether the rest and the records have been read once; until then every delivery is put off.
     pub ready: bool,
 }
 
@@ -117,28 +117,39 @@ async fn handle(state: &IntakeState, name: &str, request: Request) -> (Response,
             };
             (line(status, text), outcome)
         }
-        Err(Turned { answer, outcome }) => (answer, outcome),
+        Err(turned) => (turned.answer(), turned.outcome),
     };
     (answer, outcome, true)
 }
 
 /// A delivery of which nothing was stored.
 struct Turned {
-    answer: Response,
+    status: StatusCode,
     outcome: DeliveryOutcome,
+    text: String,
+    retry_seconds: Option<u64>,
 }
 
 impl Turned {
     fn new(status: StatusCode, outcome: DeliveryOutcome, text: impl std::fmt::Display) -> Self {
-        Self { answer: line(status, text), outcome }
+        Self { status, outcome, text: text.to_string(), retry_seconds: None }
     }
 
     fn ignored(text: impl std::fmt::Display) -> Self {
         Self::new(StatusCode::ACCEPTED, DeliveryOutcome::Ignored, format_args!("ignored: {text}"))
     }
 
-    fn put_off(text: &str, seconds: Option<u64>) -> Self {
-        Self { answer: unavailable(text, seconds), outcome: DeliveryOutcome::Unavailable }
+    fn put_off(text: &str, retry_seconds: Option<u64>) -> Self {
+        let outcome = DeliveryOutcome::Unavailable;
+        Self { retry_seconds, ..Self::new(StatusCode::SERVICE_UNAVAILABLE, outcome, text) }
+    }
+
+    fn answer(&self) -> Response {
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            unavailable(&self.text, self.retry_seconds)
+        } else {
+            line(self.status, &self.text)
+        }
     }
 }
 
@@ -182,7 +193,7 @@ async fn take(
     if !source.serves(&what.owner, &what.repository) {
         return Err(Turned::ignored(format_args!("the source does not list {}", what.repository)));
     }
-    if !claimed(&what.labels, &rules.classes) && !already_stored(state, &told)? {
+    if !claimed(&what.labels, &rules.classes) && !already_stored(&*state.records, &told) {
         return Err(Turned::ignored("its labels ask for no runner of ours"));
     }
     let told_at = tokio::time::timeout(STORE_WITHIN, state.records.tell(&told)).await;
@@ -233,14 +244,10 @@ fn claimed(labels: &[String], classes: &[String]) -> bool {
 
 /// Whether the job has a record although its labels ask for nothing now, as after a class was deleted. Only what a
 /// runner did is worth adding to that.
-fn already_stored(state: &IntakeState, told: &Told) -> Result<bool, Turned> {
+fn already_stored(records: &dyn Records, told: &Told) -> bool {
     match told.fact.action {
-        JobAction::Queued | JobAction::Waiting => return Ok(false),
-        JobAction::InProgress | JobAction::Completed => {}
-    }
-    match state.records.observe() {
-        Some(observed) => Ok(observed.jobs.iter().any(|job| job.key == told.key)),
-        None => Err(Turned::put_off("the records are still being read", Some(5))),
+        JobAction::Queued | JobAction::Waiting => false,
+        JobAction::InProgress | JobAction::Completed => records.knows_job(&told.key),
     }
 }
 

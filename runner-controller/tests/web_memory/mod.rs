@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use axum::Router;
@@ -11,6 +11,7 @@ use runner_core::job::{Job, JobKey, JobReport, Told};
 use runner_core::lifecycle::{Runner, RunnerFact};
 use runner_core::plan::NewRunner;
 use secrecy::SecretString;
+use stint::config::{Documents, Problem};
 use stint::ports::{
     CallError, CallErrorKind, CallResult, KeptLogs, Ledger, LedgerRow, Observed, Records, Stored,
 };
@@ -27,7 +28,6 @@ pub(crate) struct Memory {
     pub(crate) rows: Mutex<Vec<LedgerRow>>,
     pub(crate) store_trouble: Mutex<Option<CallErrorKind>>,
     pub(crate) ledger_trouble: Mutex<Option<CallErrorKind>>,
-    pub(crate) unsynced: Mutex<bool>,
 }
 
 fn trouble(kind: &Mutex<Option<CallErrorKind>>) -> CallResult<()> {
@@ -41,11 +41,15 @@ fn trouble(kind: &Mutex<Option<CallErrorKind>>) -> CallResult<()> {
 impl Records for Memory {
     fn observe(&self) -> Option<Observed> {
         let jobs = self.jobs.lock().unwrap().clone();
-        (!*self.unsynced.lock().unwrap()).then(|| Observed { jobs, ..Observed::default() })
+        Some(Observed { jobs, ..Observed::default() })
     }
 
     fn runner(&self, name: &str) -> Option<Runner> {
         self.runners.lock().unwrap().get(name).cloned()
+    }
+
+    fn knows_job(&self, key: &JobKey) -> bool {
+        self.jobs.lock().unwrap().iter().any(|job| job.key == *key)
     }
 
     async fn changed(&self) {}
@@ -79,6 +83,18 @@ impl Records for Memory {
         Ok(())
     }
 
+    fn documents(&self) -> Option<Arc<Documents>> {
+        unreachable!("web and intake read no document")
+    }
+    async fn take_over(&self, _: &str, _: &str, _: bool) -> CallResult<()> {
+        unreachable!("web and intake do not act")
+    }
+    async fn ledger_in_use(&self) -> CallResult<Option<String>> {
+        unreachable!("web and intake do not act")
+    }
+    async fn note_problems(&self, _: &[Problem]) -> CallResult<()> {
+        unreachable!("web and intake judge no document")
+    }
     async fn report(&self, _: &JobKey, _: &JobReport) -> CallResult<()> {
         unreachable!("web and intake do not report")
     }
@@ -116,6 +132,9 @@ impl Records for Memory {
 
 #[async_trait]
 impl Ledger for Memory {
+    fn id(&self) -> &str {
+        "memory"
+    }
     async fn commit(&self, _: &LedgerRow) -> CallResult<bool> {
         unreachable!("web commits nothing")
     }

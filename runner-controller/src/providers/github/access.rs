@@ -4,7 +4,7 @@
 //! a new token, where GitHub answered 401: such a call was refused before it did anything.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use http::{Method, Request, StatusCode};
@@ -21,14 +21,15 @@ use super::{GitHubAuth, GitHubSettingsError, checked, repository_path, wire};
 use crate::ports::{CallError, CallErrorKind, CallResult};
 
 pub(super) enum Access {
-    Token(Octocrab),
-    App { app: Octocrab, installations: Mutex<Installations> },
+    Token(Arc<Octocrab>),
+    App { app: Arc<Octocrab>, installations: Mutex<Installations> },
 }
 
 #[derive(Default)]
 pub(super) struct Installations {
     by_scope: HashMap<Scope, u64>,
-    clients: HashMap<u64, Octocrab>,
+    /// Shared, not cloned: a clone of octocrab's client keeps a token of its own.
+    clients: HashMap<u64, Arc<Octocrab>>,
 }
 
 impl Access {
@@ -43,7 +44,7 @@ impl Access {
                 if token.expose_secret().is_empty() {
                     return Err(GitHubSettingsError::new("token", "it is empty"));
                 }
-                Ok(Self::Token(client(AuthState::AccessToken { token: token.clone() })))
+                Ok(Self::Token(Arc::new(client(AuthState::AccessToken { token: token.clone() }))))
             }
             GitHubAuth::App { app_id, private_key } => {
                 // Not the parser's own words: they might repeat part of the key.
@@ -51,7 +52,7 @@ impl Access {
                     EncodingKey::from_rsa_pem(private_key.expose_secret().as_bytes()).map_err(|_| {
                         GitHubSettingsError::new("privateKey", "it is not an RSA private key in PEM")
                     })?;
-                let app = client(AuthState::App(AppAuth { app_id: AppId(*app_id), key }));
+                let app = Arc::new(client(AuthState::App(AppAuth { app_id: AppId(*app_id), key })));
                 Ok(Self::App { app, installations: Mutex::default() })
             }
         }
@@ -79,9 +80,9 @@ impl Access {
         self.client(scope).await.map(|_| ())
     }
 
-    async fn client(&self, scope: &Scope) -> CallResult<Octocrab> {
+    async fn client(&self, scope: &Scope) -> CallResult<Arc<Octocrab>> {
         let (app, installations) = match self {
-            Access::Token(client) => return Ok(client.clone()),
+            Access::Token(client) => return Ok(Arc::clone(client)),
             Access::App { app, installations } => (app, installations),
         };
         if let Some(client) = known(installations, scope) {
@@ -91,11 +92,12 @@ impl Access {
         let mut installations = installations.lock().unwrap_or_else(PoisonError::into_inner);
         installations.by_scope.insert(scope.clone(), id);
         if let Some(client) = installations.clients.get(&id) {
-            return Ok(client.clone());
+            return Ok(Arc::clone(client));
         }
         let client =
             app.installation(InstallationId(id)).map_err(|error| failure("use installation", &error))?;
-        installations.clients.insert(id, client.clone());
+        let client = Arc::new(client);
+        installations.clients.insert(id, Arc::clone(&client));
         Ok(client)
     }
 
@@ -109,7 +111,7 @@ impl Access {
     }
 }
 
-fn known(installations: &Mutex<Installations>, scope: &Scope) -> Option<Octocrab> {
+fn known(installations: &Mutex<Installations>, scope: &Scope) -> Option<Arc<Octocrab>> {
     let installations = installations.lock().unwrap_or_else(PoisonError::into_inner);
     installations.by_scope.get(scope).and_then(|id| installations.clients.get(id)).cloned()
 }

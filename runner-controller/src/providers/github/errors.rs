@@ -3,7 +3,6 @@
 //! Messages are one line, name the call, repeat GitHub's own words with anything that looks like a secret masked,
 //! and say what to do where that is known.
 
-use std::error::Error as _;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -89,21 +88,27 @@ pub(super) fn failure(what: &'static str, error: &octocrab::Error) -> CallError 
         let remedy = "the App's installation may be suspended or removed";
         return refusal("get installation token", source.status_code, &headers, &source.message, remedy);
     }
-    let mut said = match error {
-        octocrab::Error::Service { source, .. } => source.to_string(),
-        octocrab::Error::JWT { .. } => "the App's private key cannot sign".to_owned(),
-        // The rest are failures to build a request or to read an answer; their words may carry values.
-        _ => "the call could not be made or its answer not be read".to_owned(),
+    let said = if let octocrab::Error::Service { source, .. } = error {
+        with_causes(source.as_ref())
+    } else if let octocrab::Error::JWT { .. } = error {
+        "the App's private key cannot sign".to_owned()
+    } else {
+        // Failures to build a request or to read an answer, whose words may carry values.
+        "the call could not be made or its answer not be read".to_owned()
     };
-    let mut cause = error.source().and_then(std::error::Error::source);
-    while let Some(next) = cause {
-        let words = next.to_string();
-        if !said.contains(&words) {
-            said = format!("{said}: {words}");
-        }
-        cause = next.source();
-    }
     CallError::new(CallErrorKind::Unavailable, format!("{what}: {}", one_line(&said)))
+}
+
+/// An error of the connection and what caused it: "client error (Connect)" alone says nothing.
+fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string);
+    let mut said: Vec<String> = Vec::new();
+    for cause in causes {
+        if !said.iter().any(|earlier| earlier.contains(&cause)) {
+            said.push(cause);
+        }
+    }
+    said.join(": ")
 }
 
 fn refusal(what: &str, status: StatusCode, headers: &HeaderMap, words: &str, remedy: &str) -> CallError {
