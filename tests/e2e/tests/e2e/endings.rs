@@ -1,1 +1,89 @@
-//! To be written.
+//! Endings that are not the usual one.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use e2e::{Bed, BedOptions, NAMESPACE};
+use emulator_azure::ImageRule;
+use emulator_github::JobStatus;
+use serde_json::{Value, json};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_deleted_by_hand_is_torn_down_and_billed() -> Result<()> {
+    let bed = Bed::start(BedOptions::default()).await?;
+    let id = bed.github.queue_job(bed.job())?;
+    bed.job_stands(id, "Running", Duration::from_secs(30)).await?;
+    let pod = only_name(&bed, "pods")?;
+    bed.cluster.kubectl(&["delete", "pod", &pod, "-n", NAMESPACE, "--wait=false"])?;
+    // GitHub holds the runner to be busy until its agent has been silent for a while; then the job has failed.
+    bed.azure.wait_for("the group to go with its pod", Duration::from_secs(30), <[_]>::is_empty).await?;
+    bed.github.finish_job(id, emulator_github::Conclusion::Failure)?;
+    bed.nothing_left(Duration::from_secs(120)).await?;
+    bed.job_stands(id, "Ended", Duration::from_secs(10)).await?;
+    assert_eq!(bed.ledger_equals_meter().await?.len(), 1);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_that_fails_to_provision_is_replaced_by_the_next_runner() -> Result<()> {
+    let bed = Bed::start(BedOptions::default()).await?;
+    bed.azure.fail_next_provisioning("ServiceUnavailable");
+    let id = bed.github.queue_job(bed.job().lasting(Duration::from_secs(1)))?;
+    bed.github.wait_for_end(id, Duration::from_secs(90)).await?;
+    bed.nothing_left(Duration::from_secs(60)).await?;
+    let status = bed.job_stands(id, "Ended", Duration::from_secs(10)).await?;
+    assert_eq!(status.get("runnersStarted"), Some(&json!(2)), "{status}");
+    assert_eq!(status.get("failed"), Some(&json!(1)), "{status}");
+    bed.ledger_equals_meter().await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_whose_runners_all_fail_to_start_is_given_up_with_a_reason_and_its_logs() -> Result<()> {
+    let options = BedOptions {
+        azure: Box::new(|azure| {
+            azure.images = vec![ImageRule::runs("broken:*", ["sh", "-c", "echo cannot find the agent; exit 1"])];
+        }),
+        class: json!({
+            "resources": {"cpu": "1", "memory": "1Gi"}, "image": "broken:1", "maxAttempts": 1,
+            "deadlines": {"online": "5s"},
+        }),
+        ..BedOptions::default()
+    };
+    let bed = Bed::start(options).await?;
+    let id = bed.github.queue_job(bed.job())?;
+    let status = bed.job_stands(id, "GivenUp", Duration::from_secs(60)).await?;
+    assert_eq!(status.get("reason").and_then(Value::as_str), Some("AttemptsExhausted"));
+    bed.nothing_left(Duration::from_secs(60)).await?;
+    let job = bed.github.job(id)?;
+    assert_eq!(job.status, JobStatus::Queued, "GitHub still has it queued; nothing was lost");
+
+    let logs = bed.cli(&["logs", &format!("acme-{id}-1")])?;
+    assert!(logs.contains("cannot find the agent"), "{logs}");
+    assert_eq!(bed.cli(&["logs", &id.to_string()])?, logs, "the source's own id finds them too");
+    bed.ledger_equals_meter().await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_cancelled_while_its_runner_starts_leaves_nothing() -> Result<()> {
+    let options = BedOptions {
+        // Slow enough that the cancellation comes before the agent.
+        azure: Box::new(|azure| azure.time_scale = 0.3),
+        ..BedOptions::default()
+    };
+    let bed = Bed::start(options).await?;
+    let id = bed.github.queue_job(bed.job())?;
+    bed.azure.wait_for("a group", Duration::from_secs(30), |groups| groups.len() == 1).await?;
+    bed.github.cancel_job(id)?;
+    bed.job_stands(id, "Ended", Duration::from_secs(20)).await?;
+    bed.nothing_left(Duration::from_secs(120)).await?;
+    bed.ledger_equals_meter().await?;
+    Ok(())
+}
+
+fn only_name(bed: &Bed, kind: &str) -> Result<String> {
+    let objects = bed.objects(kind)?;
+    let name = objects.first().and_then(|object| object.pointer("/metadata/name")).and_then(Value::as_str);
+    Ok(name.context("no object")?.to_owned())
+}

@@ -1,1 +1,63 @@
-//! To be written.
+//! The virtual node away for longer than Kubernetes tolerates by default.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use e2e::{Bed, BedOptions, NAMESPACE};
+use emulator_github::Conclusion;
+use serde_json::json;
+
+/// Kubernetes evicts pods that say nothing of it 5 min after their node became unreachable (DefaultTolerationSeconds).
+const AWAY: Duration = Duration::from_secs(6 * 60);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_busy_job_outlives_six_minutes_without_its_virtual_node() -> Result<()> {
+    let bed = Bed::start(BedOptions::default()).await?;
+    let id = bed.github.queue_job(bed.job())?;
+    bed.job_stands(id, "Running", Duration::from_secs(30)).await?;
+    // A pod of somebody else's on the same node, with the tolerations that everybody gets.
+    let control = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "control", "namespace": NAMESPACE},
+        "spec": {
+            "nodeSelector": {"type": "virtual-kubelet"},
+            "tolerations": [{"key": "virtual-kubelet.io/provider", "operator": "Exists"}],
+            "containers": [{"name": "control", "image": "control", "command": ["sleep", "1000"],
+                "resources": {"requests": {"cpu": "1", "memory": "1G"}, "limits": {"cpu": "1", "memory": "1G"}}}],
+        },
+    });
+    bed.cluster.apply(&control.to_string())?;
+    bed.eventually("the control pod to run", Duration::from_secs(60), |bed| {
+        let phase = bed.cluster.kubectl(&["get", "pod", "control", "-n", NAMESPACE, "-o", "jsonpath={.status.phase}"])?;
+        Ok(if phase == "Running" { Ok(()) } else { Err(phase) })
+    })
+    .await?;
+
+    let since = tokio::time::Instant::now();
+    bed.cluster.stop_virtual_node()?;
+    bed.eventually("the control pod to be evicted", AWAY + Duration::from_secs(60), |bed| {
+        let pod = bed.cluster.kubectl(&[
+            "get", "pod", "control", "-n", NAMESPACE, "-o", "jsonpath={.metadata.deletionTimestamp}", "--ignore-not-found",
+        ])?;
+        let exists = bed.cluster.kubectl(&["get", "pod", "control", "-n", NAMESPACE, "--ignore-not-found", "-o", "name"])?;
+        Ok(if exists.is_empty() || !pod.is_empty() { Ok(()) } else { Err("it is there".to_owned()) })
+    })
+    .await?;
+    // The outage is as long as promised, whatever the eviction took.
+    tokio::time::sleep_until(since + AWAY).await;
+    let pods = bed.cluster.kubectl(&[
+        "get", "pods", "-n", NAMESPACE, "-l", "stint.dev/runner", "-o", "jsonpath={.items[*].metadata.deletionTimestamp}{.items[*].metadata.name}",
+    ])?;
+    assert!(pods.starts_with(e2e::INSTALLATION), "the runner's pod is not being deleted: {pods}");
+    bed.cluster.start_virtual_node()?;
+
+    let job = bed.github.job(id)?;
+    assert!(job.completed_at.is_none(), "the job runs on: {job:?}");
+    bed.github.finish_job(id, Conclusion::Success)?;
+    bed.github.wait_for_end(id, Duration::from_secs(30)).await?;
+    bed.cluster.kubectl(&["delete", "pod", "control", "-n", NAMESPACE, "--ignore-not-found", "--force", "--grace-period=0"])?;
+    bed.nothing_left(Duration::from_secs(120)).await?;
+    let rows = bed.ledger().await?;
+    assert_eq!(rows.len(), 1);
+    assert!(rows.iter().all(|row| row.conclusion.as_deref() == Some("success")), "{rows:#?}");
+    Ok(())
+}
