@@ -39,7 +39,6 @@ impl<'a> Pass<'a> {
                     report.standing = Standing::Ended;
                     report.conclusion.clone_from(conclusion);
                     report.runner = runner.clone().or(report.runner);
-                    report.class = view.job.report.class.clone().or(report.class);
                     report.ended_at = Some(*at);
                     if self.report(view, report, None) {
                         let ttl = self.snapshot.setup.settings.ttl_after_end;
@@ -240,6 +239,8 @@ impl<'a> Pass<'a> {
             ..JobReport::default()
         };
         if view.needs_no_more() {
+            // What it matched when it got its runner stands, whatever the configuration says by now.
+            report.class = stored.class.clone().or(report.class);
             return report;
         }
         let silent = self.silent(view);
