@@ -277,6 +277,11 @@ impl World {
         panic!("the world does not come to rest\n{}", self.log);
     }
 
+    /// How many machines were created in all.
+    pub(super) fn machines_created(&self) -> usize {
+        self.launched.len()
+    }
+
     /// How each job ended, a line each.
     pub(super) fn ends(&self) -> String {
         let mut out = String::new();
