@@ -25,6 +25,16 @@ pub struct JobView<'a> {
     pub wants: Result<Wants, Reason>,
 }
 
+impl JobView<'_> {
+    /// Whether the job will never need another runner, since it has or had one, or is over without.
+    pub(crate) fn needs_no_more(&self) -> bool {
+        match self.state {
+            JobState::Running { .. } | JobState::Ended { .. } => true,
+            JobState::Queued { .. } | JobState::Waiting => false,
+        }
+    }
+}
+
 /// What a job asks for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Wants {

@@ -17,7 +17,7 @@ pub enum Reason {
     SizeFull { label: String, running: u32, limit: u32 },
     /// The source says that the job waits for something else than a runner.
     AwaitingApproval,
-    /// It was queued long ago, or a runner for it ended unheard; the source is asked whether it still waits.
+    /// It was queued long ago, or had a runner already; the source is asked whether it still waits.
     ConfirmingWithSource,
     /// No runner can register with the source now.
     SourceUnavailable { source: String, why: String },
@@ -240,3 +240,6 @@ impl Reason {
 fn join_labels(class: &str, sizes: &[String]) -> String {
     sizes.iter().map(|size| format!("{class}-{size}")).collect::<Vec<_>>().join(", ")
 }
+
+#[cfg(test)]
+mod tests;

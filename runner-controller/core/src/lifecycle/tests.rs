@@ -1,1 +1,418 @@
+use std::collections::BTreeSet;
 
+use proptest::prelude::*;
+
+use super::*;
+use crate::testing::{at, group, machine, runner, secs};
+
+const WANTED: Occupation = Occupation::Wanted;
+const BUSY: Occupation = Occupation::Busy;
+
+fn unwanted(since: i64) -> Occupation {
+    Occupation::Unwanted { since: at(since) }
+}
+
+fn next(runner: &Runner, machine: Option<&Machine>, occupation: Occupation, now: i64) -> Next {
+    let surplus_grace = secs(30);
+    runner.next(Surroundings {
+        machine,
+        occupation,
+        deadlines: Deadlines::default(),
+        surplus_grace,
+        now: at(now),
+    })
+}
+
+/// `Step`, `Step because Code`, `wait` or `wait until 7`.
+fn show(next: &Next) -> String {
+    match next {
+        Next::Do { step, because: None } => format!("{step:?}"),
+        Next::Do { step, because: Some(reason) } => format!("{step:?} because {}", reason.code()),
+        Next::Wait(None) => "wait".to_owned(),
+        Next::Wait(Some(until)) => format!("wait until {}", until.duration_since(at(0)).as_secs()),
+    }
+}
+
+fn check(runner: &Runner, machine: Option<&Machine>, occupation: Occupation, now: i64, expect: &str) {
+    assert_eq!(show(&next(runner, machine, occupation, now)), expect);
+}
+
+fn new() -> Runner {
+    runner("1", 1)
+}
+
+fn registering() -> Runner {
+    new().with(RunnerFact::Registering(at(1)))
+}
+
+fn launching() -> Runner {
+    new().registered(1).with(RunnerFact::Launching(at(2)))
+}
+
+fn launched() -> Runner {
+    new().launched(2)
+}
+
+fn pending() -> Machine {
+    machine(MachinePhase::Pending, 2)
+}
+
+fn running() -> Machine {
+    machine(MachinePhase::Running, 20)
+}
+
+fn read() -> RunnerFact {
+    RunnerFact::Group(group(Some(15), None, 21))
+}
+
+fn busy_seen(second: i64) -> RunnerFact {
+    RunnerFact::BusySeen(at(second))
+}
+
+#[test]
+fn a_runner_starts_step_by_step() {
+    check(&new(), None, WANTED, 1, "Register");
+    check(&new().registered(1), None, WANTED, 2, "Launch");
+    check(&launching(), None, WANTED, 3, "Recover");
+    check(&launched(), Some(&pending()), WANTED, 3, "wait until 902");
+    check(&launched(), Some(&running()), WANTED, 21, "Capture { last: false }");
+    check(&launched().with(read()), Some(&running()), WANTED, 21, "wait until 320");
+    check(&launched().with(read()), Some(&running()), BUSY, 21, "wait");
+}
+
+#[test]
+fn nothing_is_begun_for_nobody() {
+    check(&new(), None, unwanted(0), 1, "wait until 30");
+    check(&new().registered(1), None, unwanted(0), 2, "wait until 30");
+    check(&new(), None, Occupation::Done { since: at(0) }, 2, "wait until 30");
+    // What may be there is looked after all the same.
+    check(&launching(), None, unwanted(0), 3, "Recover");
+}
+
+#[test]
+fn an_intent_without_a_result_ends_the_runner() {
+    check(&registering(), None, WANTED, 2, "Deregister because Interrupted");
+    check(&registering(), None, BUSY, 2, "Deregister because Interrupted");
+}
+
+#[test]
+fn what_is_certainly_over_is_torn_down_without_asking() {
+    let ended = machine(MachinePhase::Ended, 50);
+    let exiting = launched().with(RunnerFact::AgentExiting(at(50), Some(0)));
+    for occupation in [WANTED, BUSY, unwanted(0), Occupation::Done { since: at(50) }] {
+        check(&launched(), Some(&ended), occupation, 51, "Capture { last: true } because ContainerEnded");
+        check(&exiting, Some(&running()), occupation, 51, "Capture { last: true } because AgentExited");
+    }
+}
+
+#[test]
+fn what_may_be_busy_is_asked_about_first() {
+    let failed = machine(MachinePhase::StartFailed, 5);
+    let deleting = Machine { deleting: true, ..running() };
+    let deleted = Runner { deleted: true, ..launched() };
+    for occupation in [WANTED, BUSY] {
+        check(&launched(), Some(&failed), occupation, 6, "Deregister because StartFailed");
+        check(&launched(), None, occupation, 60, "Deregister because Vanished");
+        check(&launched(), Some(&deleting), occupation, 60, "Deregister because Vanished");
+        check(&deleted, Some(&running()), occupation, 60, "Deregister because Deleted");
+    }
+    check(&launched(), Some(&running()), unwanted(40), 70, "Deregister because Surplus");
+    check(
+        &launched(),
+        Some(&running()),
+        Occupation::Done { since: at(40) },
+        70,
+        "Deregister because Surplus",
+    );
+}
+
+#[test]
+fn a_runner_that_its_source_calls_busy_is_kept_for_a_minute() {
+    let busy = launched().with(read()).with(busy_seen(100));
+    let failed = machine(MachinePhase::StartFailed, 5);
+    check(&busy, Some(&failed), WANTED, 101, "wait until 160");
+    check(&busy, Some(&failed), WANTED, 160, "Deregister because StartFailed");
+    check(&busy, None, BUSY, 101, "wait until 160");
+    check(&busy, Some(&running()), unwanted(40), 101, "wait until 160");
+    check(&busy, Some(&running()), unwanted(40), 160, "Deregister because Surplus");
+    // An end is an end.
+    check(
+        &busy,
+        Some(&machine(MachinePhase::Ended, 100)),
+        BUSY,
+        101,
+        "Capture { last: true } because ContainerEnded",
+    );
+}
+
+#[test]
+fn a_machine_may_be_missing_for_a_moment_after_its_creation() {
+    check(&launched(), None, WANTED, 31, "wait until 32");
+    check(&launched(), None, WANTED, 32, "Deregister because Vanished");
+}
+
+#[test]
+fn each_stage_has_its_deadline() {
+    let unscheduled = Machine { scheduled: false, ..pending() };
+    let read = || launched().with(read());
+    let booted = || read().with(RunnerFact::AgentBooted(at(25)));
+    check(&launched(), Some(&unscheduled), WANTED, 121, "wait until 122");
+    check(&launched(), Some(&unscheduled), WANTED, 122, "Deregister because NotScheduled");
+    check(&launched(), Some(&pending()), WANTED, 901, "wait until 902");
+    check(&launched(), Some(&pending()), WANTED, 902, "Deregister because NotRunning");
+    check(&read(), Some(&running()), WANTED, 319, "wait until 320");
+    check(&read(), Some(&running()), WANTED, 320, "Deregister because NotOnline");
+    check(&booted(), Some(&running()), WANTED, 324, "wait until 325");
+    check(&booted(), Some(&running()), WANTED, 325, "Deregister because Idle");
+    // None of them ends a runner that has a job.
+    for machine in [&unscheduled, &pending(), &running()] {
+        check(&booted(), Some(machine), BUSY, 1_000_000, "wait");
+    }
+}
+
+#[test]
+fn a_surplus_runner_is_kept_for_its_grace() {
+    check(&launched().with(read()), Some(&running()), unwanted(40), 69, "wait until 70");
+    check(&new(), None, unwanted(0), 30, "Release because Surplus");
+    check(&new().registered(1), None, unwanted(0), 30, "Deregister because Surplus");
+}
+
+#[test]
+fn a_teardown_goes_step_by_step_to_the_end() {
+    let walk = |mut runner: Runner| {
+        let mut steps = Vec::new();
+        loop {
+            let Next::Do { step, because: None } = next(&runner, None, unwanted(0), 1000) else {
+                panic!("{steps:?}")
+            };
+            steps.push(format!("{step:?}"));
+            runner = match step {
+                Step::Capture { .. } => runner.with(RunnerFact::Captured(at(1000))),
+                Step::DeleteMachine => runner.with(RunnerFact::Deleting(at(1000))),
+                Step::ConfirmGone => runner.with(RunnerFact::Gone(at(1000))),
+                Step::Bill => runner.with(RunnerFact::Billed(at(1000))),
+                Step::Deregister => runner.with(RunnerFact::Deregistered(at(1000))),
+                Step::Release => return steps.join(", "),
+                Step::Register | Step::Launch | Step::Recover => panic!("{step:?} in a teardown"),
+            };
+        }
+    };
+    let machine = "Capture { last: true }, DeleteMachine, ConfirmGone, Bill";
+    assert_eq!(walk(new().torn_down(&Reason::Surplus, 1)), "Release");
+    assert_eq!(walk(registering().torn_down(&Reason::Surplus, 1)), "Deregister, Release");
+    assert_eq!(walk(launching().torn_down(&Reason::Surplus, 1)), format!("{machine}, Deregister, Release"));
+    assert_eq!(walk(launched().torn_down(&Reason::Surplus, 1)), format!("{machine}, Deregister, Release"));
+    let asked = launched().torn_down(&Reason::Surplus, 1).with(RunnerFact::Deregistered(at(1)));
+    assert_eq!(walk(asked), format!("{machine}, Release"));
+}
+
+#[test]
+fn an_ended_runner_that_its_source_calls_busy_is_not_asked_about_in_a_loop() {
+    let gone = [RunnerFact::Captured(at(9)), RunnerFact::Deleting(at(9)), RunnerFact::Gone(at(9))];
+    let ended = gone.into_iter().fold(launched().torn_down(&Reason::ContainerEnded, 8), Runner::with);
+    let ended = ended.with(busy_seen(100));
+    check(&ended, None, BUSY, 101, "Bill");
+    let ended = ended.with(RunnerFact::Billed(at(102)));
+    check(&ended, None, BUSY, 103, "wait until 160");
+    check(&ended, None, BUSY, 160, "Deregister");
+}
+
+#[test]
+fn only_what_a_runner_did_itself_counts_as_an_attempt() {
+    let uncounted: Vec<&str> = Reason::CODES.into_iter().filter(|code| !counts_as_attempt(code)).collect();
+    assert_eq!(uncounted, ["Interrupted", "RegistrationFailed", "Surplus", "Deleted"]);
+    let at_once: Vec<&str> = Reason::CODES.into_iter().filter(|code| !pauses_the_next(code)).collect();
+    assert_eq!(at_once, ["Surplus", "Deleted"]);
+}
+
+#[test]
+fn what_was_read_of_a_group_stays_known() {
+    let mut facts = RunnerFacts::default();
+    facts.apply(RunnerFact::Group(group(Some(15), None, 20)));
+    facts.apply(RunnerFact::Group(group(Some(17), Some(80), 81)));
+    facts.apply(RunnerFact::Group(GroupFacts { id: String::new(), ..group(None, None, 90) }));
+    assert_eq!(facts.group, Some(group(Some(15), Some(80), 90)));
+}
+
+#[test]
+fn a_fact_is_set_once() {
+    let twice = launched().torn_down(&Reason::Idle, 5).torn_down(&Reason::Surplus, 6);
+    assert_eq!(twice.facts.teardown.unwrap().code, "Idle");
+    let twice = launched().with(busy_seen(9)).with(busy_seen(5));
+    assert_eq!(twice.facts.busy_seen, Some(at(9)));
+    let exit =
+        launched().with(RunnerFact::AgentExiting(at(5), None)).with(RunnerFact::AgentExiting(at(6), Some(3)));
+    assert_eq!((exit.facts.agent.exiting, exit.facts.agent.exit_code), (Some(at(5)), Some(3)));
+}
+
+/// A runner at any point of its life, with the facts that come before that point.
+fn any_runner() -> impl Strategy<Value = Runner> {
+    let agent = proptest::collection::vec(0..5_u8, 0..3);
+    (0..10_usize, agent, proptest::option::of(0..400_i64), any::<bool>()).prop_map(
+        |(stage, agent, busy, deleted)| {
+            let (registered, launching) = (new().registered(1).facts, launching().facts);
+            let life = [
+                RunnerFact::Registering(at(1)),
+                RunnerFact::Registered(registered.registered.unwrap()),
+                RunnerFact::Launching(launching.launching.unwrap()),
+                RunnerFact::Launched(launched().facts.launched.unwrap()),
+                RunnerFact::Teardown(crate::testing::teardown(&Reason::Idle, at(30))),
+                RunnerFact::Captured(at(31)),
+                RunnerFact::Deleting(at(32)),
+                RunnerFact::Gone(at(33)),
+                RunnerFact::Billed(at(34)),
+            ];
+            let mut runner = life.into_iter().take(stage).fold(new(), Runner::with);
+            for fact in agent {
+                runner = runner.with(match fact {
+                    0 => RunnerFact::AgentBooted(at(21)),
+                    1 => RunnerFact::AgentJobStarted(at(22)),
+                    2 => RunnerFact::AgentJobCompleted(at(25)),
+                    3 => RunnerFact::AgentExiting(at(26), Some(0)),
+                    _ => read(),
+                });
+            }
+            runner.deleted = deleted;
+            busy.into_iter().map(busy_seen).fold(runner, Runner::with)
+        },
+    )
+}
+
+fn any_machine() -> impl Strategy<Value = Option<Machine>> {
+    (0..5_u8, any::<bool>(), any::<bool>()).prop_map(|(phase, scheduled, deleting)| {
+        let phase = match phase {
+            0 => return None,
+            1 => MachinePhase::Pending,
+            2 => MachinePhase::Running,
+            3 => MachinePhase::Ended,
+            _ => MachinePhase::StartFailed,
+        };
+        Some(Machine { scheduled, deleting, ..machine(phase, 20) })
+    })
+}
+
+fn any_occupation() -> impl Strategy<Value = Occupation> {
+    (0..4_u8, 0..100_i64).prop_map(|(which, since)| match which {
+        0 => WANTED,
+        1 => BUSY,
+        2 => unwanted(since),
+        _ => Occupation::Done { since: at(since) },
+    })
+}
+
+proptest! {
+    #[test]
+    fn a_call_that_cannot_be_repeated_is_planned_once(
+        runner in any_runner(), machine in any_machine(), occupation in any_occupation(), now in 0..2000_i64,
+    ) {
+        match next(&runner, machine.as_ref(), occupation, now) {
+            Next::Do { step: Step::Register, .. } => prop_assert!(runner.facts.registering.is_none()),
+            Next::Do { step: Step::Launch, .. } => {
+                prop_assert!(runner.facts.registered.is_some() && runner.facts.launching.is_none());
+            }
+            Next::Do { .. } | Next::Wait(_) => {}
+        }
+    }
+
+    #[test]
+    fn a_machine_that_may_be_busy_is_not_touched_before_its_source_was_asked(
+        runner in any_runner(), machine in any_machine(), occupation in any_occupation(), now in 0..2000_i64,
+    ) {
+        let over = runner.facts.agent.exiting.is_some()
+            || runner.ending()
+            || runner.facts.registered.is_none()
+            || machine.as_ref().is_some_and(|machine| machine.phase == MachinePhase::Ended);
+        if !over && let Next::Do { step, .. } = next(&runner, machine.as_ref(), occupation, now) {
+            let harmless = matches!(
+                step,
+                Step::Register | Step::Launch | Step::Recover | Step::Capture { last: false } | Step::Deregister
+            );
+            prop_assert!(harmless, "{:?}", step);
+        }
+    }
+
+    #[test]
+    fn waiting_lasts_as_long_as_it_says(
+        runner in any_runner(), machine in any_machine(), occupation in any_occupation(), now in 0..2000_i64,
+    ) {
+        match next(&runner, machine.as_ref(), occupation, now) {
+            Next::Wait(Some(until)) => {
+                prop_assert!(until > at(now));
+                let last = until.duration_since(at(0)).as_secs() - 1;
+                if last >= now {
+                    let still = next(&runner, machine.as_ref(), occupation, last);
+                    prop_assert!(matches!(still, Next::Wait(_)), "{:?}", still);
+                }
+            }
+            Next::Wait(None) => {
+                let later = next(&runner, machine.as_ref(), occupation, 10_000_000);
+                prop_assert_eq!(later, Next::Wait(None));
+            }
+            Next::Do { .. } => {}
+        }
+    }
+}
+
+#[test]
+fn every_step_and_every_reason_of_a_runner_is_reachable() {
+    let mut seen: BTreeSet<String> = BTreeSet::new();
+    let machines: Vec<Option<Machine>> =
+        [MachinePhase::Pending, MachinePhase::Running, MachinePhase::Ended, MachinePhase::StartFailed]
+            .into_iter()
+            .flat_map(|phase| {
+                [true, false].map(|scheduled| Some(Machine { scheduled, ..machine(phase, 20) }))
+            })
+            .chain([None])
+            .collect();
+    let gone = |runner: Runner| runner.torn_down(&Reason::Idle, 5).settled(9);
+    let mut half = vec![launched().torn_down(&Reason::Idle, 5)];
+    for fact in [
+        RunnerFact::Captured(at(6)),
+        RunnerFact::Deleting(at(6)),
+        RunnerFact::Gone(at(6)),
+        RunnerFact::Billed(at(6)),
+    ] {
+        half.push(half.last().unwrap().clone().with(fact));
+    }
+    let runners = [
+        new(),
+        registering(),
+        new().registered(1),
+        launching(),
+        launched(),
+        launched().with(RunnerFact::AgentBooted(at(21))),
+        launched().with(RunnerFact::AgentExiting(at(21), None)),
+        Runner { deleted: true, ..launched() },
+        gone(launched()),
+    ];
+    for runner in runners.iter().chain(&half) {
+        for machine in &machines {
+            for occupation in [WANTED, BUSY, unwanted(0)] {
+                if let Next::Do { step, because } = next(runner, machine.as_ref(), occupation, 2000) {
+                    seen.insert(format!("{step:?}"));
+                    seen.extend(because.map(|reason| reason.code().to_owned()));
+                }
+            }
+        }
+    }
+    let steps = [
+        "Register",
+        "Launch",
+        "Recover",
+        "Capture { last: false }",
+        "Capture { last: true }",
+        "DeleteMachine",
+        "ConfirmGone",
+        "Bill",
+        "Deregister",
+        "Release",
+    ];
+    // `RegistrationFailed` is the executor's to record.
+    let reasons = Reason::CODES.into_iter().skip_while(|code| *code != "ContainerEnded");
+    let expected: BTreeSet<String> = steps
+        .into_iter()
+        .chain(reasons.filter(|code| *code != "RegistrationFailed"))
+        .map(str::to_owned)
+        .collect();
+    assert_eq!(seen, expected);
+}

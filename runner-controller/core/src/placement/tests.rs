@@ -1,1 +1,41 @@
+use super::*;
+use crate::testing::{class, place, setup, words};
 
+fn places(names: &[&str]) -> Setup {
+    let mut setup = setup();
+    setup.places = names.iter().map(|name| ((*name).to_owned(), place(name))).collect();
+    setup
+        .places
+        .entry("unready".to_owned())
+        .and_modify(|place| place.unready = Some("node is gone".to_owned()));
+    setup.places.entry("draining".to_owned()).and_modify(|place| place.state = PlaceState::Draining);
+    setup.places.entry("paused".to_owned()).and_modify(|place| place.state = PlaceState::Paused);
+    setup
+}
+
+#[test]
+fn the_first_place_that_can_start_a_runner_is_chosen() {
+    let check = |names: &[&str], order: Option<&str>, expect: Result<&str, &str>| {
+        let setup = places(names);
+        let class = Class { places: order.map(words), ..class("stint", &[""]) };
+        let found = choose(&setup, &class);
+        let found = found.as_ref().map(|place| place.name.as_str()).map_err(Reason::code);
+        assert_eq!(found, expect, "{names:?} {order:?}");
+    };
+    check(&["a"], None, Ok("a"));
+    check(&[], None, Err("NoPlace"));
+    check(&["a", "b"], None, Err("PlaceAmbiguous"));
+    check(&["a", "b"], Some("b a"), Ok("b"));
+    check(&["a", "unready"], Some("unready a"), Ok("a"));
+    check(&["a", "draining", "paused"], Some("draining paused a"), Ok("a"));
+    check(&["paused"], None, Err("PlaceNotReady"));
+    check(&["a"], Some("a c"), Err("PlaceUnknown"));
+    check(&["a"], Some(""), Err("NoPlace"));
+}
+
+#[test]
+fn the_reason_is_that_of_the_first_place() {
+    let class = Class { places: Some(words("unready paused")), ..class("stint", &[""]) };
+    let reason = choose(&places(&["unready", "paused"]), &class).unwrap_err();
+    assert_eq!(reason.sentence(), "place unready cannot start a runner: node is gone");
+}

@@ -39,7 +39,6 @@ impl<'a> Pass<'a> {
                     report.standing = Standing::Ended;
                     report.conclusion.clone_from(conclusion);
                     report.runner = runner.clone().or(report.runner);
-                    report.class = view.job.report.class.clone().or(report.class);
                     report.ended_at = Some(*at);
                     if self.report(view, report, None) {
                         let ttl = self.snapshot.setup.settings.ttl_after_end;
@@ -52,25 +51,25 @@ impl<'a> Pass<'a> {
                     self.read_running(view, runner.as_deref());
                     self.report(view, report, None);
                 }
+                JobState::Waiting | JobState::Queued { .. } if let Err(reason) = &view.wants => {
+                    report.standing = Standing::Refused;
+                    if self.report(view, report, Some(reason.clone())) {
+                        self.expire(view, self.long_over(view));
+                    }
+                }
                 JobState::Waiting => {
                     report.standing = Standing::Waiting;
                     self.read_held_back(view);
                     self.report(view, report, Some(Reason::AwaitingApproval));
                 }
-                JobState::Queued { since, .. } => match (&view.wants, pairing.covered.get(&view.job.key)) {
-                    (Err(reason), _) => {
-                        report.standing = Standing::Refused;
-                        if self.report(view, report, Some(reason.clone())) {
-                            self.expire(view, self.long_over(view));
-                        }
-                    }
-                    (Ok(_), Some(runner)) => {
+                JobState::Queued { since, .. } => match pairing.covered.get(&view.job.key) {
+                    Some(runner) => {
                         report.standing = Standing::Starting;
                         report.runner = Some((*runner).to_owned());
                         self.read_covered(view, runner);
                         self.report(view, report, None);
                     }
-                    (Ok(_), None) => waiting.push((*since, view, report)),
+                    None => waiting.push((*since, view, report)),
                 },
             }
         }
@@ -208,10 +207,8 @@ impl<'a> Pass<'a> {
             Err(reason) => return Outcome::Wait(reason),
         };
         // Last, so that only as many jobs are asked about as there is room for.
-        if let JobState::Queued { confirmed_at, .. } = view.state
-            && job.needs_confirmation(confirmed_at, setup.settings.confirm_after, self.now)
-        {
-            if self.read(view) {
+        if let Some(due) = self.confirm_from(view) {
+            if self.read_from(view, due) {
                 usage.take(&wants.matched);
             }
             return Outcome::Wait(Reason::ConfirmingWithSource);
@@ -241,6 +238,11 @@ impl<'a> Pass<'a> {
             retry_after: stored.retry_after,
             ..JobReport::default()
         };
+        if view.needs_no_more() {
+            // What it matched when it got its runner stands, whatever the configuration says by now.
+            report.class = stored.class.clone().or(report.class);
+            return report;
+        }
         let silent = self.silent(view);
         for runner in self.own(&view.job.key) {
             let Some(teardown) = &runner.facts.teardown else { continue };

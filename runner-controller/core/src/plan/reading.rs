@@ -74,17 +74,29 @@ impl<'a> Pass<'a> {
         self.read_from(view, saturating_add(heard, age.clamp(READ_EVERY, READ_SILENT_EVERY)));
     }
 
-    /// Asks about a job from a moment on.
-    pub(super) fn read_from(&mut self, view: &JobView<'a>, due: Timestamp) {
-        if self.now >= due {
-            self.read(view);
-        } else {
-            self.wake(Some(due));
+    /// From when the source is to be asked about a job for which all else is ready, if it is: its `queued` is old, or
+    /// it had a runner, which took another job; then the job may have run on that one's.
+    pub(super) fn confirm_from(&self, view: &JobView<'a>) -> Option<Timestamp> {
+        let JobState::Queued { confirmed_at, .. } = view.state else { return None };
+        if view.job.needs_confirmation(confirmed_at, self.snapshot.setup.settings.confirm_after, self.now) {
+            return Some(self.now);
         }
+        let earlier = self.own(&view.job.key).iter().rev().find(|runner| runner.facts.launching.is_some())?;
+        let asked = view.job.read_since(earlier.created_at);
+        (!asked).then(|| saturating_add(earlier.created_at, READ_AFTER_SIGN))
+    }
+
+    /// Asks about a job from a moment on. Answers whether that is done or under way.
+    pub(super) fn read_from(&mut self, view: &JobView<'a>, due: Timestamp) -> bool {
+        if self.now >= due {
+            return self.read(view);
+        }
+        self.wake(Some(due));
+        false
     }
 
     /// Asks about a job now. Answers whether that is done or under way.
-    pub(super) fn read(&mut self, view: &JobView<'a>) -> bool {
+    fn read(&mut self, view: &JobView<'a>) -> bool {
         let key = &view.job.key;
         if !self.snapshot.setup.sources.contains_key(&key.source) {
             return false;

@@ -1,1 +1,7 @@
+//! `plan` as a whole: single passes, properties of any pass, and whole worlds in simulated time.
 
+mod passes;
+mod properties;
+mod simulation;
+mod stories;
+mod world;

@@ -53,7 +53,8 @@ impl<'a> Pass<'a> {
         let mut needed: HashSet<&str> = HashSet::new();
         let by_key: HashMap<&JobKey, &JobView<'_>> = views.iter().map(|view| (&view.job.key, view)).collect();
         for runner in &self.snapshot.runners {
-            let Some(report) = by_key.get(&runner.job).map(|view| &view.job.report) else { continue };
+            let Some(view) = by_key.get(&runner.job).filter(|view| !view.needs_no_more()) else { continue };
+            let report = &view.job.report;
             // What ends for a reason not recorded yet is counted from its record once that is.
             let known = if runner.ending() { report.counted } else { report.runners_started };
             if known < runner.ordinal {

@@ -1,0 +1,237 @@
+//! What holds for any pass.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+
+use crate::admission::Usage;
+use crate::job::{Job, JobAction, JobReport, Standing};
+use crate::labels::Matched;
+use crate::lifecycle::{Machine, MachinePhase, Runner, RunnerFact};
+use crate::pairing::pair;
+use crate::plan::{Action, Hold, Pass, Plan, Snapshot, plan, runner_name};
+use crate::reason::Reason;
+use crate::testing::{at, class, job, key, machine, runner, setup, words};
+
+const NOW: i64 = 1000;
+
+fn any_job(id: u8) -> impl Strategy<Value = Job> {
+    (0..8_u8, 0..NOW, 0..6_u8, 0..5_usize, 0..6_u8).prop_map(move |(state, heard, by, labels, report)| {
+        let labels = ["stint", "stint", "big-s", "big-l", "unknown"][labels];
+        let queued = job(&id.to_string()).asking(labels).queued(heard);
+        let by = runner(&by.to_string(), 1).name;
+        let mut job = match state {
+            0..=2 => queued,
+            3 => queued.read(JobAction::Queued, NOW - 1),
+            4 => queued.running(heard, &by),
+            5 => queued.told(JobAction::Completed, heard, Some(&by)),
+            6 => queued.told(JobAction::Completed, heard, None),
+            _ => queued.told(JobAction::Waiting, heard, None),
+        };
+        job.report = match report {
+            0 => JobReport { runners_started: 2, failed: 2, counted: 2, ..JobReport::default() },
+            1 => JobReport { failed: 3, standing: Standing::GivenUp, ..JobReport::default() },
+            2 => JobReport { retry_after: Some(at(NOW + 5)), ..JobReport::default() },
+            3 => JobReport { runner: Some(by), standing: Standing::Starting, ..JobReport::default() },
+            _ => JobReport::default(),
+        };
+        job
+    })
+}
+
+fn any_runner(id: u8, ordinal: u32) -> impl Strategy<Value = (Runner, Option<Machine>)> {
+    (0..10_u8, 0..NOW, 0..3_usize, 0..5_u8).prop_map(move |(state, second, kind, phase)| {
+        let (class, size) = [("stint", ""), ("big", "s"), ("big", "l")][kind];
+        let matched = Matched { class: class.to_owned(), size: size.to_owned() };
+        let new = Runner {
+            created_at: at(second),
+            labels: words(&format!("{} self-hosted linux x64", matched.label())),
+            matched,
+            ..runner(&id.to_string(), ordinal)
+        };
+        let runner = match state {
+            0 => new,
+            1 => new.registered(second),
+            2 => new.launched(second).with(RunnerFact::AgentJobStarted(at(second))),
+            3 => new.launched(second).with(RunnerFact::BusySeen(at(second))),
+            4 => new.launched(second).with(RunnerFact::AgentExiting(at(second), None)),
+            5 => new.launched(second).torn_down(&Reason::Idle, second),
+            6 => new.launched(second).torn_down(&Reason::Idle, second).settled(second),
+            7 => Runner { deleted: true, ..new.launched(second) },
+            _ => new.launched(second),
+        };
+        let phase = match phase {
+            0 => None,
+            1 => Some(MachinePhase::Pending),
+            2 | 3 => Some(MachinePhase::Running),
+            _ => Some(MachinePhase::Ended),
+        };
+        (runner, phase.map(|phase| machine(phase, second)))
+    })
+}
+
+/// Up to six jobs and their runners at any point of their lives, some held, some reserved.
+fn any_snapshot() -> impl Strategy<Value = Snapshot> {
+    let jobs: Vec<_> = (0..6).map(|id| proptest::option::of(any_job(id))).collect();
+    let runners: Vec<_> =
+        (0..6).flat_map(|id| [1, 2].map(|ordinal| proptest::option::of(any_runner(id, ordinal)))).collect();
+    let held = proptest::collection::vec((0..6_u8, 1..4_u32, any::<bool>(), any::<bool>()), 0..3);
+    let reserved = proptest::collection::vec((0..6_u8, 1..4_u32), 0..3);
+    (jobs, runners, held, reserved, 1..6_u32, 1..5_u32).prop_map(
+        |(jobs, runners, held, reserved, total, of_class)| {
+            let mut all = Snapshot { setup: setup(), ..Snapshot::default() };
+            all.setup.settings.max_runners = total;
+            all.setup.classes.insert("big".to_owned(), class("big", &["s", "l"]));
+            for class in all.setup.classes.values_mut() {
+                class.max_runners = of_class;
+            }
+            all.jobs = jobs.into_iter().flatten().collect();
+            for (runner, machine) in runners.into_iter().flatten() {
+                all.machines.extend(machine.map(|machine| (runner.name.clone(), machine)));
+                all.runners.push(runner);
+            }
+            for (id, ordinal, of_runner, in_flight) in held {
+                let key = key(&id.to_string());
+                let name = if of_runner { runner_name("stint", &key, ordinal) } else { key.to_string() };
+                all.held.insert(name, if in_flight { Hold::InFlight } else { Hold::Until(at(NOW + 7)) });
+            }
+            all.reserved
+                .extend(reserved.into_iter().map(|(id, n)| runner_name("stint", &key(&id.to_string()), n)));
+            all
+        },
+    )
+}
+
+fn starts(plan: &Plan) -> Vec<&crate::plan::NewRunner> {
+    plan.actions
+        .iter()
+        .filter_map(|action| match action {
+            Action::Start(new) => Some(new.as_ref()),
+            Action::Step { .. }
+            | Action::Report { .. }
+            | Action::ReadJob { .. }
+            | Action::Expire { .. }
+            | Action::Unreserve { .. } => None,
+        })
+        .collect()
+}
+
+proptest! {
+    #[test]
+    fn a_plan_does_not_depend_on_the_order_of_jobs_and_runners(
+        (all, jobs, runners) in any_snapshot().prop_flat_map(|all| {
+            let (jobs, runners) = (all.jobs.clone(), all.runners.clone());
+            (Just(all), Just(jobs).prop_shuffle(), Just(runners).prop_shuffle())
+        }),
+    ) {
+        let shuffled = Snapshot { jobs, runners, ..all.clone() };
+        prop_assert_eq!(plan(&all, at(NOW)), plan(&shuffled, at(NOW)));
+    }
+
+    #[test]
+    fn a_job_that_is_covered_or_being_served_gets_no_second_start(all in any_snapshot()) {
+        let pass = Pass::new(&all, at(NOW));
+        let views = pass.views();
+        let pairing = pair(&views, &all.runners);
+        let plan = plan(&all, at(NOW));
+        let mut seen = BTreeSet::new();
+        for new in starts(&plan) {
+            prop_assert!(seen.insert(&new.job), "twice for {}", new.job);
+            prop_assert!(!pairing.covered.contains_key(&new.job));
+            prop_assert!(!all.held.contains_key(&new.name));
+            prop_assert!(!all.reserved.contains(&new.name));
+            prop_assert!(all.runners.iter().all(|runner| runner.name != new.name));
+        }
+    }
+
+    #[test]
+    fn no_step_is_planned_for_what_is_held(all in any_snapshot()) {
+        let mut runners = BTreeSet::new();
+        for action in plan(&all, at(NOW)).actions {
+            let held = match action {
+                Action::Start(new) => new.name,
+                Action::Step { runner, .. } | Action::Unreserve { runner } => {
+                    prop_assert!(runners.insert(runner.clone()), "two actions on {}", runner);
+                    runner
+                }
+                Action::Report { job, .. } | Action::ReadJob { job } | Action::Expire { job } => job.to_string(),
+            };
+            prop_assert!(!all.held.contains_key(&held), "{}", held);
+        }
+    }
+
+    #[test]
+    fn what_is_started_exceeds_no_limit(all in any_snapshot()) {
+        let plan = plan(&all, at(NOW));
+        let new = starts(&plan);
+        if new.is_empty() {
+            return Ok(());
+        }
+        let mut by_class: BTreeMap<&str, u32> = BTreeMap::new();
+        let there = all.runners.iter().filter(|runner| runner.counts()).map(|runner| &runner.matched);
+        for matched in there.chain(new.iter().map(|new| &new.matched)) {
+            *by_class.entry(&matched.class).or_default() += 1;
+        }
+        let loose = all.reserved.iter().filter(|name| all.runners.iter().all(|runner| runner.name != **name));
+        let total = by_class.values().sum::<u32>() + u32::try_from(loose.count()).unwrap();
+        prop_assert!(total <= all.setup.settings.max_runners);
+        for new in new {
+            let class = new.matched.class.as_str();
+            prop_assert!(by_class[class] <= all.setup.classes[class].max_runners);
+        }
+    }
+
+    #[test]
+    fn who_waits_for_a_limit_has_none_to_spare(all in any_snapshot()) {
+        let plan = plan(&all, at(NOW));
+        let started = starts(&plan);
+        let loose = all.reserved.iter().filter(|name| all.runners.iter().all(|runner| runner.name != **name)).count();
+        let mut usage = Usage::count(&all.setup, &all.runners, loose);
+        started.iter().for_each(|new| usage.take(&new.matched));
+        // A place may be kept for one that is being started, or is being confirmed.
+        let kept = !all.held.is_empty() || plan.actions.iter().any(|action| matches!(action, Action::ReadJob { .. }));
+        for (job, reason) in &plan.reasons {
+            let limited = matches!(
+                reason,
+                Reason::InstallationFull { .. } | Reason::ClassFull { .. } | Reason::SizeFull { .. }
+            );
+            if limited && !kept && loose == 0 {
+                let labels = &all.jobs.iter().find(|stored| stored.key == *job).unwrap().description.labels;
+                let matched = crate::labels::match_class(&all.setup, labels).unwrap();
+                prop_assert!(usage.room(&matched).is_err(), "{} waits with {:?}", job, reason);
+            }
+        }
+    }
+
+    #[test]
+    fn every_job_that_waits_has_a_reason_or_is_being_served(all in any_snapshot()) {
+        let plan = plan(&all, at(NOW));
+        let pass = Pass::new(&all, at(NOW));
+        let views = pass.views();
+        let pairing = pair(&views, &all.runners);
+        for view in &views {
+            let key = &view.job.key;
+            let name = runner_name("stint", key, pass.next_ordinal(view.job));
+            let served = view.needs_no_more()
+                || pairing.covered.contains_key(key)
+                || starts(&plan).iter().any(|new| new.job == *key)
+                || all.held.contains_key(&name)
+                || all.reserved.contains(&name);
+            prop_assert!(served || plan.reasons.contains_key(key), "{}", key);
+        }
+    }
+
+    #[test]
+    fn reports_that_are_written_are_not_written_again(all in any_snapshot()) {
+        let first = plan(&all, at(NOW));
+        let mut after = all.clone();
+        for action in first.actions {
+            if let Action::Report { job, report } = action {
+                after.jobs.iter_mut().find(|stored| stored.key == job).unwrap().report = report;
+            }
+        }
+        for action in plan(&after, at(NOW)).actions {
+            prop_assert!(!matches!(action, Action::Report { .. }), "{:?}", action);
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Random worlds run to their end.
+
+use proptest::prelude::*;
+
+use super::world::{Dice, Faults, Script, World};
+use crate::setup::Setup;
+use crate::testing::{class, setup};
+
+fn two_classes() -> Setup {
+    let mut setup = setup();
+    setup.settings.max_runners = 5;
+    setup.classes.get_mut("stint").unwrap().max_runners = 3;
+    setup.classes.insert("big".to_owned(), class("big", &["s", "l"]));
+    setup
+}
+
+fn scripts(dice: &mut Dice, count: u64, approvals: bool) -> Vec<Script> {
+    (0..count)
+        .map(|id| {
+            let mut script = Script::new(
+                &id.to_string(),
+                dice.below(600).cast_signed(),
+                5 + dice.below(400).cast_signed(),
+            );
+            let labels =
+                ["stint", "stint", "self-hosted stint", "big-s", "big-l", "big-s linux", "none", "stint gpu"];
+            let which = usize::try_from(dice.below(labels.len() as u64)).unwrap();
+            script.labels = crate::testing::words(labels[which]);
+            let later = |dice: &mut Dice, most| script.arrives + dice.below(most).cast_signed();
+            let cancelled = dice.chance(15).then(|| later(dice, 200));
+            let taken_elsewhere = dice.chance(10).then(|| later(dice, 100));
+            let approved = (approvals && dice.chance(15)).then(|| later(dice, 4000));
+            Script { cancelled, taken_elsewhere, approved, ..script }
+        })
+        .collect()
+}
+
+/// Runs a world to its end. Answers how many jobs arrived, and how many machines were created for them.
+fn check(seed: u64, faults: Faults, meddling: bool) -> (u64, usize) {
+    let mut dice = Dice::new(seed);
+    let count = 1 + dice.below(14);
+    let scripts = scripts(&mut dice, count, true);
+    let mut world = World::new(two_classes(), seed, faults, scripts);
+    if meddling {
+        for _ in 0..dice.below(4) {
+            let second = dice.below(900).cast_signed();
+            world.delete_a_record(second);
+        }
+        if dice.chance(50) {
+            let mut fewer = two_classes();
+            fewer.settings.max_runners = 2;
+            fewer.classes.remove("big");
+            world.change_setup(dice.below(500).cast_signed(), fewer);
+            world.change_setup(600 + dice.below(500).cast_signed(), two_classes());
+        }
+    }
+    world.run();
+    world.check_end();
+    (count, world.machines_created())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_world_without_faults_comes_to_rest(seed: u64) {
+        let faults = Faults { callbacks: seed % 2 == 0, ..Faults::default() };
+        let (jobs, machines) = check(seed, faults, false);
+        prop_assert!(machines as u64 <= jobs, "{} machines for {} jobs", machines, jobs);
+    }
+
+    #[test]
+    fn a_world_with_lost_and_late_webhooks_comes_to_rest(seed: u64) {
+        let faults = Faults {
+            webhook_lost: 30,
+            webhook_twice: 20,
+            webhook_late: 600,
+            callbacks: seed % 2 == 0,
+            ..Faults::default()
+        };
+        check(seed, faults, false);
+    }
+
+    #[test]
+    fn a_world_with_crashes_and_failing_calls_comes_to_rest(seed: u64) {
+        let faults = Faults {
+            crash: 10,
+            call_fails: 10,
+            registration_refused: 10,
+            slow_actions: 4,
+            watch_lag: seed % 8,
+            callbacks: seed % 2 == 0,
+            ..Faults::default()
+        };
+        check(seed, faults, false);
+    }
+
+    #[test]
+    fn a_world_where_everything_goes_wrong_comes_to_rest(seed: u64) {
+        let faults = Faults {
+            webhook_lost: 20,
+            webhook_twice: 20,
+            webhook_late: 120,
+            crash: 5,
+            call_fails: 5,
+            registration_refused: 5,
+            bad_machine: 40,
+            slow_actions: 3,
+            watch_lag: seed % 5,
+            callbacks: seed % 2 == 0,
+        };
+        check(seed, faults, true);
+    }
+}

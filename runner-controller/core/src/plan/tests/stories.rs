@@ -1,0 +1,51 @@
+//! Whole stories, as a reader would tell them: what happened, what was planned, and how each job ended.
+
+use super::world::{Fate, Faults, Script, World};
+use crate::setup::Setup;
+use crate::testing::setup;
+
+fn tell(setup: Setup, callbacks: bool, fates: &[Fate], scripts: Vec<Script>) -> String {
+    let faults = Faults { callbacks, ..Faults::default() };
+    let mut world = World::new(setup, 1, faults, scripts);
+    world.fates = fates.iter().copied().collect();
+    world.run();
+    world.check_end();
+    format!("{}\n{}", world.log, world.ends())
+}
+
+#[test]
+fn a_job_runs_on_its_runner() {
+    insta::assert_snapshot!(tell(setup(), true, &[Fate::Works], vec![Script::new("1", 0, 60)]));
+}
+
+#[test]
+fn a_job_is_stolen_by_the_runner_of_another() {
+    // Job 1's runner never comes online; job 2's takes job 1, so that job 2 needs a further one.
+    let scripts = vec![Script::new("1", 0, 600), Script::new("2", 5, 60)];
+    insta::assert_snapshot!(tell(setup(), false, &[Fate::NeverOnline, Fate::Works], scripts));
+}
+
+#[test]
+fn a_start_fails_until_the_job_is_given_up() {
+    let fates = [Fate::StartFails, Fate::NeverScheduled, Fate::EndsWithoutJob];
+    insta::assert_snapshot!(tell(setup(), true, &fates, vec![Script::new("1", 0, 60)]));
+}
+
+#[test]
+fn a_job_is_cancelled_before_its_runner_is_up() {
+    let script = Script { cancelled: Some(8), ..Script::new("1", 0, 60) };
+    insta::assert_snapshot!(tell(setup(), true, &[Fate::Works], vec![script]));
+}
+
+#[test]
+fn a_runner_said_to_have_failed_is_kept_while_it_is_busy() {
+    insta::assert_snapshot!(tell(setup(), false, &[Fate::SaidToFail], vec![Script::new("1", 0, 200)]));
+}
+
+#[test]
+fn a_second_job_waits_for_the_limit() {
+    let mut setup = setup();
+    setup.settings.max_runners = 1;
+    let scripts = vec![Script::new("1", 0, 60), Script::new("2", 1, 60)];
+    insta::assert_snapshot!(tell(setup, true, &[], scripts));
+}

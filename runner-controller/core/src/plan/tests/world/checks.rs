@@ -1,0 +1,117 @@
+//! What holds at all times, and at the end.
+
+use std::collections::{BTreeSet, HashMap};
+
+use jiff::Timestamp;
+
+use super::{Event, World};
+use crate::job::{JobKey, Standing};
+use crate::plan::{Action, NewRunner, Plan, plan};
+use crate::testing::secs;
+
+impl World {
+    /// Nothing that was planned is left, nothing outside is left, and all is accounted for.
+    pub(in crate::plan::tests) fn check_end(&self) {
+        let log = &self.log;
+        assert!(self.snapshot.jobs.is_empty(), "jobs are left: {:?}\n{log}", self.snapshot.jobs);
+        assert!(self.snapshot.runners.is_empty(), "runners are left: {:?}\n{log}", self.snapshot.runners);
+        assert!(
+            self.snapshot.reserved.is_empty(),
+            "reservations are left: {:?}\n{log}",
+            self.snapshot.reserved
+        );
+        assert!(self.machines.is_empty(), "machines are left: {:?}\n{log}", self.machines.keys());
+        assert!(self.registrations.is_empty(), "left registered: {:?}\n{log}", self.registrations.keys());
+        for key in self.jobs.keys() {
+            let end = self.finals.get(key).unwrap_or_else(|| panic!("{key} has no end\n{log}"));
+            match end.standing {
+                Standing::Ended => {}
+                Standing::Refused | Standing::GivenUp => {
+                    assert!(end.reason.is_some(), "{key}: {end:?}\n{log}")
+                }
+                Standing::Stored | Standing::Waiting | Standing::Starting | Standing::Running => {
+                    panic!("{key} ended as {end:?}\n{log}")
+                }
+            }
+        }
+        for (name, ran) in &self.launched {
+            let rows = self.ledger.get(name).copied().unwrap_or(0);
+            assert!(rows <= 1, "{name} was billed {rows} times\n{log}");
+            if *ran && self.captured.contains(name) {
+                assert_eq!(rows, 1, "{name} ran and was not billed\n{log}");
+            }
+        }
+        for pass in 0..100 {
+            assert_eq!(plan(&self.snapshot, self.now + secs(pass)), Plan::default());
+        }
+    }
+
+    pub(super) fn check(&self, plan: &Plan) {
+        let log = &self.log;
+        let mut started_for: BTreeSet<&JobKey> = BTreeSet::new();
+        let mut names: BTreeSet<&str> = BTreeSet::new();
+        let mut starts: Vec<&NewRunner> = Vec::new();
+        for action in &plan.actions {
+            match action {
+                Action::Start(new) => {
+                    assert!(started_for.insert(&new.job), "two starts for {}\n{log}", new.job);
+                    assert!(!self.snapshot.held.contains_key(&new.name), "started while held\n{log}");
+                    assert!(names.insert(&new.name), "two actions on {}\n{log}", new.name);
+                    starts.push(new);
+                }
+                Action::Step { runner, .. } | Action::Unreserve { runner } => {
+                    assert!(!self.snapshot.held.contains_key(runner), "a step while held\n{log}");
+                    assert!(names.insert(runner), "two actions on {runner}\n{log}");
+                }
+                Action::Report { job, .. } | Action::ReadJob { job } | Action::Expire { job } => {
+                    assert!(!self.snapshot.held.contains_key(&job.to_string()), "{job} is held\n{log}");
+                }
+            }
+        }
+        if starts.is_empty() {
+            return;
+        }
+        // Those whose start is under way count too, even where they have no record yet.
+        let in_flight = self.events.values().filter_map(|event| {
+            if let Event::CarryOut(Action::Start(new)) = event { Some(new.as_ref()) } else { None }
+        });
+        let mut by_class: HashMap<&str, u32> = HashMap::new();
+        let recorded =
+            self.snapshot.runners.iter().filter(|runner| runner.counts()).map(|runner| &runner.matched);
+        let coming = starts.iter().copied().chain(in_flight).map(|new| &new.matched);
+        for matched in recorded.chain(coming) {
+            *by_class.entry(&matched.class).or_default() += 1;
+        }
+        let setup = &self.snapshot.setup;
+        let total: u32 = by_class.values().sum();
+        assert!(total <= setup.settings.max_runners, "{total} runners\n{log}");
+        for new in starts {
+            let limit = setup.classes[&new.matched.class].max_runners;
+            let count = by_class[new.matched.class.as_str()];
+            assert!(count <= limit, "{count} of {limit} runners of {}\n{log}", new.matched.class);
+        }
+        for name in self.machines.keys() {
+            assert!(
+                self.snapshot.runners.iter().any(|runner| runner.name == *name && runner.counts()),
+                "machine {name} is not counted\n{log}"
+            );
+        }
+    }
+
+    /// The plan stays empty until it said that it would not.
+    pub(super) fn nothing_before(&self, next: Timestamp) {
+        let span = next.duration_since(self.now);
+        for part in [3, 2] {
+            let between = self.now + span / part;
+            if between > self.now && between < next {
+                let plan = plan(&self.snapshot, between);
+                assert!(
+                    plan.actions.is_empty(),
+                    "woke too late: {:?} at {between}\n{}",
+                    plan.actions,
+                    self.log
+                );
+            }
+        }
+    }
+}
