@@ -50,18 +50,15 @@ for (const event of ["workflow_job", "ping", "installation"]) {
     await emulator.control("POST", "/webhooks/raw", { event, payload });
     await receiver.waitFor(() => receiver.seen.length > before, `the example of ${event}`);
     const got = receiver.seen.at(-1).payload;
-    const expected = payload.installation || !got.installation ? payload : { ...payload, installation: got.installation };
-    if (JSON.stringify(Object.entries(got).sort()) !== JSON.stringify(Object.entries(expected).sort())) {
-      if (!sameDeep(got, expected)) wrong.push(`an example of ${event} was changed on its way`);
-    }
+    if (JSON.stringify(sorted(got)) !== JSON.stringify(sorted(payload))) wrong.push(`an example of ${event} was changed on its way`);
     sent += 1;
   }
 }
 
-function sameDeep(a, b) {
-  if (a === null || b === null || typeof a !== "object" || typeof b !== "object") return a === b;
-  const [left, right] = [Object.keys(a), Object.keys(b)];
-  return left.length === right.length && left.every((key) => key in b && sameDeep(a[key], b[key]));
+function sorted(value) {
+  if (Array.isArray(value)) return value.map(sorted);
+  if (value === null || typeof value !== "object") return value;
+  return Object.fromEntries(Object.keys(value).sort().map((key) => [key, sorted(value[key])]));
 }
 
 if (receiver.bad.length > 0) wrong.push(`bad signatures: ${receiver.bad.join(", ")}`);

@@ -207,7 +207,7 @@ struct Raw {
 }
 
 async fn raw(State(control): Control, Json(raw): Json<Raw>) -> StatusCode {
-    control.send_raw(&raw.event, raw.payload);
+    control.send_raw(&raw.event, &raw.payload);
     StatusCode::NO_CONTENT
 }
 

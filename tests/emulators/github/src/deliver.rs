@@ -80,13 +80,13 @@ impl Shared {
             let repository = event.repository.as_ref().and_then(|key| state.repositories.get(key));
             (owner.map(|owner| owner.installation), repository.map(|repository| repository.id))
         });
-        let mut payload = event.payload.clone();
         let of_app = hook.kind == HookKind::App;
-        if let (Some(id), Some(fields), true) = (installation, payload.as_object_mut(), of_app) {
-            fields.entry("installation").or_insert_with(
-                || json!({"id": id, "node_id": format!("MDIzOkludGVncmF0aW9uSW5zdGFsbGF0aW9u{id}")}),
-            );
-        }
+        let body = match (installation, event.payload.strip_suffix('}')) {
+            (Some(id), Some(open)) if of_app && event.with_installation => format!(
+                "{open},\"installation\":{{\"id\":{id},\"node_id\":\"MDIzOkludGVncmF0aW9uSW5zdGFsbGF0aW9u{id}\"}}}}"
+            ),
+            (Some(_) | None, _) => event.payload.clone(),
+        };
         Attempt {
             hook: hook.id,
             guid: guid(),
@@ -95,7 +95,7 @@ impl Shared {
             job: event.job,
             installation: installation.filter(|_| of_app),
             repository,
-            body: Bytes::from(payload.to_string()),
+            body: Bytes::from(body),
             redelivery: false,
         }
     }
@@ -128,6 +128,8 @@ impl Shared {
     pub(crate) async fn send(self: &Arc<Self>, attempt: Attempt) {
         let Some(hook) = self.hooks.hook(attempt.hook) else { return };
         let headers = self.headers(&hook, &attempt);
+        // An error means that the emulator ends.
+        let Ok(_room) = self.hooks.room.acquire().await else { return };
         let since = Instant::now();
         let sent = self
             .client
@@ -274,18 +276,35 @@ impl Shared {
                 payload["sender"] = state.writer().sender();
             }
         });
-        let event = Event { name: "ping".to_owned(), action: None, payload, job: None, owner, repository };
+        let payload = payload.to_string();
+        let event = Event {
+            name: "ping".to_owned(),
+            action: None,
+            payload,
+            with_installation: false,
+            job: None,
+            owner,
+            repository,
+        };
         self.dispatch_to(hook, &event);
     }
 
     /// Sends a payload as it is to every hook that hears it, with a valid signature.
-    pub(crate) fn send_raw(self: &Arc<Self>, event: &str, payload: Value) {
+    pub(crate) fn send_raw(self: &Arc<Self>, event: &str, payload: &Value) {
         let action = payload["action"].as_str().map(str::to_owned);
         let lower = |value: &Value| value.as_str().map(str::to_lowercase);
         let repository = lower(&payload["repository"]["full_name"]);
         let owner =
             lower(&payload["organization"]["login"]).or(lower(&payload["repository"]["owner"]["login"]));
-        let event = Event { name: event.to_owned(), action, payload, job: None, owner, repository };
+        let event = Event {
+            name: event.to_owned(),
+            action,
+            payload: payload.to_string(),
+            with_installation: false,
+            job: None,
+            owner,
+            repository,
+        };
         self.dispatch(&event);
     }
 }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use emulator_common::glob_matches;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::spec::JobId;
 use crate::state::Event;
@@ -239,10 +239,15 @@ pub(crate) struct Fate {
     pub(crate) held: bool,
 }
 
+/// Deliveries that are under way at the same time; more would time out in their own crowd.
+const AT_ONCE: usize = 128;
+
 /// Hooks, rules and deliveries of one emulator.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Hooks {
     inner: Mutex<Inner>,
+    /// Room for deliveries under way.
+    pub(crate) room: Semaphore,
     /// Lets held deliveries go.
     pub(crate) release: watch::Sender<u64>,
 }
@@ -260,7 +265,11 @@ struct Inner {
 
 impl Hooks {
     pub(crate) fn new(chaos: Chaos) -> Self {
-        let hooks = Self::default();
+        let hooks = Self {
+            inner: Mutex::default(),
+            room: Semaphore::new(AT_ONCE),
+            release: watch::Sender::default(),
+        };
         hooks.set_chaos(chaos);
         hooks
     }

@@ -41,8 +41,11 @@ impl State {
     fn new_run(&mut self, spec: &JobSpec, now: Timestamp) -> anyhow::Result<RunId> {
         let head_repository = spec.head_repository.clone().unwrap_or_else(|| spec.repository.clone());
         let head_key = self.repository(&head_repository, spec.public, now)?;
-        if let Some(head) = self.repositories.get_mut(&head_key) {
-            head.fork |= spec.head_repository.is_some();
+        if spec.head_repository.is_some()
+            && let Some(head) = self.repositories.get_mut(&head_key)
+        {
+            head.fork = true;
+            self.repository_changed(&head_key);
         }
         let (id, number, workflow_id) = (self.next("run"), self.next("run number"), self.next("workflow"));
         let run = Run {

@@ -47,4 +47,4 @@ pub use options::{Assignment, Options, OwnerSpec, RateLimits, RunnerGroupSpec, T
 pub use spec::{Conclusion, JobId, JobSpec, JobStatus, JobView, RunId, RunnerId, RunnerView};
 pub use steer::GitHubControl;
 
-pub use emulator_common::{Clock, Fault, FaultAction, Faults, Journal, Tls};
+pub use emulator_common::{Clock, Fault, FaultAction, Faults, Journal, RequestEntry, Tls};

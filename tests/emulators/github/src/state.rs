@@ -16,7 +16,10 @@ use crate::spec::{JobId, RunId, RunnerId};
 pub(crate) struct Event {
     pub(crate) name: String,
     pub(crate) action: Option<String>,
-    pub(crate) payload: Value,
+    /// The body, as JSON text of an object.
+    pub(crate) payload: String,
+    /// Whether an App's hook finds its installation in the body.
+    pub(crate) with_installation: bool,
     pub(crate) job: Option<JobId>,
     pub(crate) owner: Option<String>,
     pub(crate) repository: Option<String>,
@@ -48,6 +51,8 @@ pub(crate) struct State {
     pub(crate) sessions: HashMap<String, Session>,
     /// Events since the lock was taken.
     pub(crate) outbox: Vec<Event>,
+    /// The parts of an event that are the same for every job of a repository: a hundred fields, written once.
+    common: HashMap<String, String>,
     counters: BTreeMap<&'static str, u64>,
 }
 
@@ -147,24 +152,42 @@ impl State {
         let Some(job) = self.jobs.get(&id) else { return };
         let Some(run) = self.runs.get(&job.run_id) else { return };
         let owner_key = job.repository.split('/').next().unwrap_or_default().to_owned();
-        let mut payload = json!({
-            "action": action,
-            "workflow_job": self.writer().job(job, run),
-            "repository": self.repository_json(&job.repository),
-            "sender": self.writer().sender(),
-        });
-        if let Some(owner) = self.owners.get(&owner_key).filter(|owner| owner.organization) {
-            payload["organization"] = self.writer().organization(owner);
-        }
+        let common = match self.common.get(&job.repository) {
+            Some(written) => written.clone(),
+            None => self.common_parts(&job.repository, &owner_key),
+        };
+        let payload = format!(
+            "{{\"action\":{},\"workflow_job\":{},{common}}}",
+            json!(action),
+            self.writer().job(job, run)
+        );
+        self.common.insert(job.repository.clone(), common);
         let event = Event {
             name: "workflow_job".to_owned(),
             action: Some(action.to_owned()),
             payload,
+            with_installation: true,
             job: Some(id),
             owner: Some(owner_key),
             repository: Some(job.repository.clone()),
         };
         self.outbox.push(event);
+    }
+
+    fn common_parts(&self, repository: &str, owner: &str) -> String {
+        let mut parts = vec![
+            format!("\"repository\":{}", self.repository_json(repository)),
+            format!("\"sender\":{}", self.writer().sender()),
+        ];
+        if let Some(owner) = self.owners.get(owner).filter(|owner| owner.organization) {
+            parts.push(format!("\"organization\":{}", self.writer().organization(owner)));
+        }
+        parts.join(",")
+    }
+
+    /// Forgets what was written of a repository, since it has changed.
+    pub(crate) fn repository_changed(&mut self, key: &str) {
+        self.common.remove(key);
     }
 
     /// The next number of a small generator, for choices that shall look random and be the same each time.

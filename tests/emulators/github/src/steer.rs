@@ -77,7 +77,11 @@ impl GitHubControl {
 
     /// Removes a repository as if it had been deleted: it is not found from then on.
     pub fn remove_repository(&self, full_name: &str) {
-        self.shared.change(|state, _| state.repositories.remove(&full_name.to_lowercase()));
+        let key = full_name.to_lowercase();
+        self.shared.change(|state, _| {
+            state.repositories.remove(&key);
+            state.repository_changed(&key);
+        });
     }
 
     /// Sends the App's events to `url` from now on, beginning with a ping.
@@ -126,7 +130,7 @@ impl GitHubControl {
     }
 
     /// Sends `payload` unchanged as an event, with a valid signature.
-    pub fn send_raw(&self, event: &str, payload: Value) {
+    pub fn send_raw(&self, event: &str, payload: &Value) {
         self.shared.send_raw(event, payload);
     }
 

@@ -4,6 +4,8 @@
 
 mod support;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use emulator_github::{Conclusion, JobSpec, Options, OwnerSpec, RateLimits, RunnerGroupSpec};
 use jiff::SignedDuration;
 use serde_json::json;
@@ -232,12 +234,17 @@ async fn the_secondary_limit_says_when_to_come_back() {
 }
 
 #[tokio::test]
+async fn too_many_requests_at_once_are_refused() {
+    let limits = RateLimits { concurrent: 0, status: 429, ..RateLimits::default() };
+    let (_github, client) = emulator(Options { limits, ..Options::default() }).await;
+    let refused = client.as_app("GET", "/app").await;
+    assert_eq!((refused.status, refused.header("retry-after")), (429, "1"));
+}
+
+#[tokio::test]
 async fn what_has_not_changed_is_free() {
-    let (github, _client) = emulator(Options::default()).await;
-    let github_token = {
-        let (_, client) = (&github, &_client);
-        client.token("acme").await
-    };
+    let (github, client) = emulator(Options::default()).await;
+    let github_token = client.token("acme").await;
     let http = reqwest::Client::builder().user_agent("tests").no_proxy().build().unwrap();
     let url = format!("{}/repos/acme/app", github.url());
     let first = http.get(&url).bearer_auth(&github_token).send().await.unwrap();
@@ -293,4 +300,37 @@ async fn an_answer_can_be_lost_after_the_runner_was_registered() {
     let again = http.post(&url).bearer_auth(&token).json(&body).send().await.unwrap();
     assert_eq!(again.status(), 409);
     assert_eq!(github.journal().count("POST", "*/generate-jitconfig"), 2);
+}
+
+#[tokio::test]
+async fn tls_and_an_address_of_choice_reach_jit_configs() {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let tls = emulator_github::Tls { cert_pem: made.cert.pem(), key_pem: made.signing_key.serialize_pem() };
+    let options = Options {
+        tls: Some(tls),
+        public_url: Some("https://github.example:8443".to_owned()),
+        personal_token: Some("ghp_of_the_tests".to_owned()),
+        repositories: vec!["acme/app".to_owned()],
+        ..Options::default()
+    };
+    let github = emulator_github::GitHub::start(options).await.unwrap();
+    let http =
+        reqwest::Client::builder().user_agent("tests").tls_danger_accept_invalid_certs(true).no_proxy();
+    let answer = http
+        .build()
+        .unwrap()
+        .post(format!("{}/repos/acme/app/actions/runners/generate-jitconfig", github.url()))
+        .bearer_auth("ghp_of_the_tests")
+        .json(&json!({"name": "one", "runner_group_id": 1, "labels": ["stint"]}))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(answer.status(), 201);
+    let body: serde_json::Value = answer.json().await.unwrap();
+    let unpack = |text: &serde_json::Value| -> serde_json::Value {
+        serde_json::from_slice(&STANDARD.decode(text.as_str().unwrap()).unwrap()).unwrap()
+    };
+    let settings = unpack(&unpack(&body["encoded_jit_config"])[".runner"]);
+    assert_eq!(settings["serverUrl"], "https://github.example:8443");
+    assert_eq!(settings["gitHubUrl"], "https://github.example:8443/acme/app");
 }

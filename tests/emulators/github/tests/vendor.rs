@@ -82,7 +82,7 @@ async fn githubs_examples_are_sent_as_they_are() {
     github.set_webhook(&receiver.url(), SECRET);
     receiver.wait_for(1).await;
     for (count, example) in (2..).zip(examples) {
-        github.send_raw("workflow_job", example.clone());
+        github.send_raw("workflow_job", example);
         let seen = receiver.wait_for(count).await;
         assert_eq!(&seen[count - 1].body, example);
     }

@@ -234,7 +234,7 @@ async fn any_payload_can_be_sent_with_a_valid_signature() {
     github.set_webhook(&receiver.url(), SECRET);
     receiver.wait_for(1).await;
     let payload = json!({"action": "created", "anything": [1, 2]});
-    github.send_raw("installation", payload.clone());
+    github.send_raw("installation", &payload);
     let seen = receiver.wait_for(2).await;
     assert_eq!((&seen[1].body, seen[1].header("x-github-event")), (&payload, "installation"));
 }

@@ -218,7 +218,7 @@ impl Receiver {
 
     pub async fn wait_for(&self, count: usize) -> Vec<Received> {
         for _ in 0..400 {
-            if self.seen().len() >= count {
+            if self.seen.lock().unwrap().len() >= count {
                 return self.seen();
             }
             tokio::time::sleep(Duration::from_millis(25)).await;
