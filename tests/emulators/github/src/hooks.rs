@@ -117,7 +117,7 @@ pub enum WebhookEffect {
         /// How much later.
         ms: u64,
     },
-    /// It is sent when [`release_webhooks`](crate::GitHubHandle::release_webhooks) is called.
+    /// It is sent when [`release_webhooks`](crate::GitHubControl::release_webhooks) is called.
     Hold,
 }
 

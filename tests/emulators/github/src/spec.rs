@@ -106,13 +106,13 @@ pub struct JobSpec {
     /// The run that it belongs to; absent: one of its own.
     #[serde(default)]
     pub run_id: Option<RunId>,
-    /// Held back until [`approve_job`](crate::GitHubHandle::approve_job) is called.
+    /// Held back until [`approve_job`](crate::GitHubControl::approve_job) is called.
     #[serde(default)]
     pub waiting: bool,
     /// Its condition is false: it completes as skipped without ever needing a runner.
     #[serde(default)]
     pub skipped: bool,
-    /// How long it runs; absent: until [`finish_job`](crate::GitHubHandle::finish_job) is called.
+    /// How long it runs; absent: until [`finish_job`](crate::GitHubControl::finish_job) is called.
     #[serde(default)]
     pub duration_ms: Option<u64>,
     /// How it ends when its time is over.
