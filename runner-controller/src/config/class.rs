@@ -1,5 +1,7 @@
 //! `RunnerClass`: what a runner is, in one or more sizes.
 
+#![expect(clippy::duplicated_attributes, reason = "every printer column of a kind names its own type")]
+
 use std::collections::BTreeMap;
 
 use kube::{CustomResource, KubeSchema};

@@ -1,5 +1,7 @@
 //! `RunnerPlace`: where a runner can run.
 
+#![expect(clippy::duplicated_attributes, reason = "every printer column of a kind names its own type")]
+
 use std::collections::BTreeMap;
 
 use kube::{CustomResource, KubeSchema};

@@ -2,6 +2,8 @@
 //!
 //! A `RunnerJob`'s spec is what its source told (written by intake alone), its status what the planner makes of it.
 
+#![expect(clippy::duplicated_attributes, reason = "every printer column of a kind names its own type")]
+
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;

@@ -216,10 +216,9 @@ fn places(resolved: &mut Resolved, documents: &Documents, nodes: &[VirtualNodeSe
     for (name, spec) in &documents.places {
         let mut origins = Collector::new("RunnerPlace", name);
         let node = match &spec.virtual_node {
-            Some(wanted) => find_node(wanted, nodes).map(|found| {
+            Some(wanted) => find_node(wanted, nodes).inspect(|found| {
                 named.extend(wanted.node_name.as_deref());
                 named.extend(found.map(|node| node.name.as_str()));
-                found
             }),
             None => Ok(None),
         };

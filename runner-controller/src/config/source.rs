@@ -1,5 +1,7 @@
 //! `RunnerSource`: where jobs come from and runners register.
 
+#![expect(clippy::duplicated_attributes, reason = "every printer column of a kind names its own type")]
+
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
