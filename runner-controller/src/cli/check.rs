@@ -1,20 +1,24 @@
 //! `stint check`: are these documents usable, and what do they amount to?
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
+use runner_core::setup::PlaceKind;
 
 use super::run::InstallationArguments;
+use crate::config::directory::{self, Secrets};
 use crate::config::origins::Origin;
-use crate::config::{Problem, Resolved, directory, resolve};
+use crate::config::{Documents, Problem, Resolved, resolve};
 
 /// Arguments of `stint check`.
 #[derive(Debug, Args)]
 pub(super) struct CheckArguments {
     /// Directory with the documents (*.yaml, *.yml).
     directory: PathBuf,
-    /// Print every value in force and where it came from.
+    /// Print every value in force and where it came from: document, installation (a flag or environment variable),
+    /// node (read from the virtual node, once there is a cluster) or default.
     #[arg(long)]
     show_defaults: bool,
     #[command(flatten)]
@@ -24,45 +28,94 @@ pub(super) struct CheckArguments {
 pub(super) fn check(arguments: &CheckArguments) -> anyhow::Result<ExitCode> {
     let (documents, secrets) = directory::read(&arguments.directory)?;
     let mut resolved = resolve(&documents, &[], &arguments.installation.resolve()?);
-    for (name, source) in &resolved.sources {
-        if !secrets.is_empty() && !secrets.contains_key(&source.secret_ref) {
-            resolved.problems.push(Problem {
-                kind: "RunnerSource",
-                name: name.clone(),
-                message: format!("github.secretRef: there is no Secret {} in the directory", source.secret_ref),
-            });
-        }
+    resolved.problems.extend(without_secret(&resolved, &secrets));
+    if documents == Documents::default() {
+        anyhow::bail!(
+            "{} holds no RunnerSource, RunnerClass or RunnerPlace in a *.yaml or *.yml file",
+            arguments.directory.display()
+        );
     }
-    print!("{}", report(&resolved, arguments.show_defaults));
+    let mut text = if arguments.show_defaults { table(&resolved.origins) } else { String::new() };
+    text.push_str(&report(&resolved));
+    print!("{text}");
     let fine = resolved.problems.is_empty();
     Ok(if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn report(resolved: &Resolved, show_defaults: bool) -> String {
+/// Sources whose Secret is not among those of the directory, if it holds any: else they are kept elsewhere.
+fn without_secret(resolved: &Resolved, secrets: &Secrets) -> Vec<Problem> {
+    let missing = |of: &str| !secrets.is_empty() && !secrets.contains_key(of);
+    resolved
+        .sources
+        .iter()
+        .filter(|(_, source)| missing(&source.secret_ref))
+        .map(|(name, source)| Problem {
+            kind: "RunnerSource",
+            name: name.clone(),
+            message: format!(
+                "github.secretRef: there is no Secret {} in the directory; add it, or correct the name",
+                source.secret_ref
+            ),
+        })
+        .collect()
+}
+
+/// Every value, aligned within its document.
+fn table(origins: &[Origin]) -> String {
     let mut text = String::new();
-    if show_defaults {
-        let width = resolved.origins.iter().map(|origin| origin.field.len()).max().unwrap_or(0);
-        let mut document = String::new();
-        for Origin { kind, name, field, value, from } in &resolved.origins {
-            let of = format!("{kind} {name}");
-            if of != document {
-                text.push_str(&of);
-                text.push('\n');
-                document = of;
-            }
-            text.push_str(&format!("  {field:width$}  {value}  ({from})\n"));
+    let same = |a: &Origin, b: &Origin| (a.kind, &a.name) == (b.kind, &b.name);
+    for document in origins.chunk_by(same) {
+        let field = width(document.iter().map(|origin| origin.field.as_str()));
+        let from = width(document.iter().map(|origin| origin.from.as_str()));
+        if let Some(Origin { kind, name, .. }) = document.first() {
+            let _ = writeln!(text, "{kind} {name}");
         }
+        for origin in document {
+            let _ =
+                writeln!(text, "  {:from$}  {:field$}  {}", origin.from.as_str(), origin.field, origin.value);
+        }
+        text.push('\n');
     }
+    text
+}
+
+fn width<'a>(texts: impl Iterator<Item = &'a str>) -> usize {
+    texts.map(|text| text.chars().count()).max().unwrap_or(0)
+}
+
+fn report(resolved: &Resolved) -> String {
+    let mut text = String::new();
     for Problem { kind, name, message } in &resolved.problems {
-        text.push_str(&format!("problem: {kind} {name}: {message}\n"));
+        let _ = writeln!(text, "problem: {kind} {name}: {message}");
     }
     let setup = &resolved.setup;
-    text.push_str(&format!(
-        "{} sources, {} classes, {} places, {} problems\n",
-        setup.sources.len(),
-        setup.classes.len(),
-        setup.places.len(),
-        resolved.problems.len()
-    ));
+    for place in setup.places.values() {
+        // Only a cluster knows its virtual nodes.
+        if let (PlaceKind::ContainerInstances, Some(why)) = (place.kind, &place.unready) {
+            let _ = writeln!(text, "note: RunnerPlace {}: no runner can start there yet: {why}", place.name);
+        }
+    }
+    if setup.places.is_empty() && !setup.classes.is_empty() {
+        text.push_str(
+            "note: no RunnerPlace is given: in a cluster, each virtual node becomes a place by itself\n",
+        );
+    }
+    if setup.sources.is_empty() {
+        text.push_str("note: no RunnerSource is usable, so no job is heard of\n");
+    }
+    if setup.classes.is_empty() {
+        text.push_str("note: no RunnerClass is usable, so no job gets a runner\n");
+    }
+    let counted = [
+        count(setup.sources.len(), "source", "sources"),
+        count(setup.classes.len(), "class", "classes"),
+        count(setup.places.len(), "place", "places"),
+        count(resolved.problems.len(), "problem", "problems"),
+    ];
+    let _ = writeln!(text, "{}", counted.join(", "));
     text
+}
+
+fn count(number: usize, one: &str, several: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { several })
 }

@@ -15,8 +15,8 @@ use runner_core::setup::{PlaceKind, Scope, Size};
 use serde_json::Value;
 
 use super::records::{
-    ActionName, AgentRecord, FactRecord, GroupRecord, LaunchedRecord, PlaceKindName, RegisteredRecord, Runner,
-    RunnerJob, RunnerJobSpec, RunnerJobStatus, RunnerSpec, RunnerStatus, TeardownRecord,
+    ActionName, AgentRecord, FactRecord, GroupRecord, LaunchedRecord, PlaceKindName, RegisteredRecord,
+    Runner, RunnerJob, RunnerJobSpec, RunnerJobStatus, RunnerSpec, RunnerStatus, TeardownRecord,
 };
 
 impl From<JobAction> for ActionName {
@@ -307,7 +307,8 @@ pub fn status_patch(stored: &RunnerFacts, facts: &[RunnerFact]) -> Result<Option
 
 /// How far a runner is, in the words of `kubectl get runners`.
 fn state_word(facts: &RunnerFacts) -> &'static str {
-    let runs = facts.agent.booted.is_some() || facts.group.as_ref().is_some_and(|group| group.started.is_some());
+    let runs =
+        facts.agent.booted.is_some() || facts.group.as_ref().is_some_and(|group| group.started.is_some());
     if facts.gone.is_some() {
         "Gone"
     } else if facts.teardown.is_some() || facts.agent.exiting.is_some() {

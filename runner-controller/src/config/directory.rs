@@ -5,12 +5,18 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use base64::Engine;
+use kube::CustomResourceExt;
 use secrecy::SecretString;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::Documents;
+use super::{Documents, RunnerClass, RunnerPlace, RunnerSource, shape};
+
+/// Of the kinds that Stint defines.
+const API_VERSION: &str = "stint.dev/v1alpha1";
+/// What a document may be.
+const KINDS: &str = "it must be RunnerSource, RunnerClass, RunnerPlace or Secret";
 
 /// Secrets by name, each with its values by key.
 pub type Secrets = HashMap<String, HashMap<String, SecretString>>;
@@ -24,12 +30,15 @@ pub fn read(directory: &Path) -> anyhow::Result<(Documents, Secrets)> {
         .with_context(|| format!("{} is not a readable directory of configuration", directory.display()))?;
     let mut files: Vec<PathBuf> = entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect();
     files.retain(|path| {
-        path.extension().and_then(|extension| extension.to_str()).is_some_and(|end| end == "yaml" || end == "yml")
+        path.extension()
+            .and_then(|extension| extension.to_str())
+            .is_some_and(|end| end == "yaml" || end == "yml")
     });
     files.sort();
     let mut read = Reader::default();
     for file in files {
-        let text = std::fs::read_to_string(&file).with_context(|| format!("{} cannot be read", file.display()))?;
+        let text =
+            std::fs::read_to_string(&file).with_context(|| format!("{} cannot be read", file.display()))?;
         read.text(&text).with_context(|| file.display().to_string())?;
     }
     Ok((read.documents, read.secrets))
@@ -53,6 +62,8 @@ struct Reader {
 
 #[derive(Deserialize)]
 struct Head {
+    #[serde(default, rename = "apiVersion")]
+    api_version: Option<String>,
     #[serde(default)]
     kind: String,
     #[serde(default)]
@@ -60,9 +71,9 @@ struct Head {
     #[serde(default)]
     spec: Value,
     #[serde(default, rename = "stringData")]
-    string_data: HashMap<String, String>,
+    string_data: Option<HashMap<String, Value>>,
     #[serde(default)]
-    data: HashMap<String, String>,
+    data: Option<HashMap<String, Value>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -73,14 +84,26 @@ struct Metadata {
 
 impl Reader {
     fn text(&mut self, text: &str) -> anyhow::Result<()> {
-        let values: Vec<Option<Value>> =
-            serde_saphyr::from_multiple(text).map_err(|error| anyhow::anyhow!("not YAML: {error}"))?;
+        // Without the snippet of an error, which may show a Secret.
+        let values: Vec<Option<Value>> = serde_saphyr::from_multiple(text)
+            .map_err(|error| anyhow::anyhow!("not usable as YAML: {}", error.without_snippet()))?;
         for (index, value) in values.into_iter().flatten().enumerate() {
             if value.is_null() {
                 continue;
             }
-            let head: Head = serde_json::from_value(value)
-                .with_context(|| format!("document {} has no usable kind, metadata.name or spec", index + 1))?;
+            // Its cause is left out: it may quote a Secret.
+            let head: Head = serde_json::from_value(value).map_err(|_| {
+                anyhow::anyhow!(
+                    "document {}: it needs kind, metadata.name and spec, as in Kubernetes",
+                    index + 1
+                )
+            })?;
+            if head.kind.is_empty() {
+                anyhow::bail!("document {}: kind is missing: {KINDS}", index + 1);
+            }
+            if head.metadata.name.is_empty() {
+                anyhow::bail!("document {}, a {}: metadata.name is missing", index + 1, head.kind);
+            }
             let (kind, name) = (head.kind.clone(), head.metadata.name.clone());
             self.document(head).with_context(|| format!("{kind} {name}"))?;
         }
@@ -89,38 +112,61 @@ impl Reader {
 
     fn document(&mut self, head: Head) -> anyhow::Result<()> {
         let name = head.metadata.name;
-        if name.is_empty() {
-            anyhow::bail!("metadata.name is missing");
-        }
+        let version = if head.kind == "Secret" { "v1" } else { API_VERSION };
         let twice = match head.kind.as_str() {
-            "RunnerSource" => self.documents.sources.insert(name, spec(head.spec)?).is_some(),
-            "RunnerClass" => self.documents.classes.insert(name, spec(head.spec)?).is_some(),
-            "RunnerPlace" => self.documents.places.insert(name, spec(head.spec)?).is_some(),
-            "Secret" => {
-                let mut values: HashMap<String, SecretString> = HashMap::new();
-                for (key, text) in head.data {
-                    let bytes = base64::engine::general_purpose::STANDARD
-                        .decode(text.trim())
-                        .with_context(|| format!("data.{key} is not base64: write plain text under stringData"))?;
-                    let text = String::from_utf8(bytes).with_context(|| format!("data.{key} is not text"))?;
-                    values.insert(key, text.into());
-                }
-                values.extend(head.string_data.into_iter().map(|(key, text)| (key, text.into())));
-                self.secrets.insert(name, values).is_some()
+            "RunnerSource" => {
+                self.documents.sources.insert(name, spec::<RunnerSource, _>(head.spec)?).is_some()
             }
-            other => anyhow::bail!(
-                "kind {other:?} is not known here: it must be RunnerSource, RunnerClass, RunnerPlace or Secret"
-            ),
+            "RunnerClass" => {
+                self.documents.classes.insert(name, spec::<RunnerClass, _>(head.spec)?).is_some()
+            }
+            "RunnerPlace" => self.documents.places.insert(name, spec::<RunnerPlace, _>(head.spec)?).is_some(),
+            "Secret" => self.secrets.insert(name, secret(head.data, head.string_data)?).is_some(),
+            other => anyhow::bail!("kind {other:?} is not known: {KINDS}"),
         };
+        if let Some(other) = head.api_version.filter(|given| given != version) {
+            anyhow::bail!("apiVersion {other:?} is not known: write {version}");
+        }
         if twice {
-            anyhow::bail!("a document of this kind and name stands twice");
+            anyhow::bail!("a document of this kind and name stands twice: remove or rename one");
         }
         Ok(())
     }
 }
 
-fn spec<T: DeserializeOwned>(value: Value) -> anyhow::Result<T> {
-    // By way of text, so that the error names the path.
+fn secret(
+    data: Option<HashMap<String, Value>>,
+    string_data: Option<HashMap<String, Value>>,
+) -> anyhow::Result<HashMap<String, SecretString>> {
+    let text_of = |field: &str, key: &str, value: Value| match value {
+        Value::String(text) => Ok(text),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
+            Err(anyhow::anyhow!("{field}.{key} must be text: write it in quotes"))
+        }
+    };
+    let mut values: HashMap<String, SecretString> = HashMap::new();
+    for (key, value) in data.into_iter().flatten() {
+        let text = text_of("data", &key, value)?;
+        // The causes are left out: they would quote the value.
+        let bytes = base64::engine::general_purpose::STANDARD
+            .decode(text.split_whitespace().collect::<String>())
+            .map_err(|_| anyhow::anyhow!("data.{key} is not base64: write plain text under stringData"))?;
+        let text = String::from_utf8(bytes).map_err(|_| anyhow::anyhow!("data.{key} is not text"))?;
+        values.insert(key, text.into());
+    }
+    for (key, value) in string_data.into_iter().flatten() {
+        let text = text_of("stringData", &key, value)?;
+        values.insert(key, text.into());
+    }
+    Ok(values)
+}
+
+fn spec<K: CustomResourceExt, T: DeserializeOwned>(value: Value) -> anyhow::Result<T> {
+    if value.is_null() {
+        anyhow::bail!("spec is missing");
+    }
+    shape::check::<K>(&value).map_err(anyhow::Error::msg)?;
+    // What the schema says is what the type reads; should they differ, the type has the word.
     serde_json::from_value(value).map_err(|error| anyhow::anyhow!("spec: {error}"))
 }
 

@@ -12,6 +12,7 @@ pub mod pod_template;
 pub mod quantity;
 pub mod records;
 pub mod resolve;
+mod shape;
 pub mod source;
 
 use std::collections::BTreeMap;

@@ -30,14 +30,15 @@ pub enum From {
     Default,
 }
 
-impl fmt::Display for From {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl From {
+    /// Its word.
+    pub fn as_str(self) -> &'static str {
+        match self {
             From::Document => "document",
             From::Installation => "installation",
             From::Node => "node",
             From::Default => "default",
-        })
+        }
     }
 }
 

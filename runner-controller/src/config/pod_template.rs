@@ -63,7 +63,9 @@ pub fn validate(template: &Value) -> Result<(), String> {
         for name in container.get("env").and_then(Value::as_array).into_iter().flatten() {
             let name = name.get("name").and_then(Value::as_str).unwrap_or_default();
             if name.starts_with("STINT_") {
-                return Err(format!("{path}.env: Stint sets {name} itself; names that begin with STINT_ are its own"));
+                return Err(format!(
+                    "{path}.env: Stint sets {name} itself; names that begin with STINT_ are its own"
+                ));
             }
         }
     }
@@ -77,7 +79,10 @@ fn object<'a>(value: &'a Value, path: &str) -> Result<&'a serde_json::Map<String
 fn only<'a>(keys: impl Iterator<Item = &'a String>, allowed: &[&str], path: &str) -> Result<(), String> {
     for key in keys {
         if !allowed.contains(&key.as_str()) {
-            return Err(format!("{path}.{key}: Stint sets this field itself; remove it (allowed: {})", allowed.join(", ")));
+            return Err(format!(
+                "{path}.{key}: Stint sets this field itself; remove it (allowed: {})",
+                allowed.join(", ")
+            ));
         }
     }
     Ok(())
@@ -113,7 +118,10 @@ mod tests {
         refused(json!({"spec": {"serviceAccountName": "admin"}}), "podTemplate.spec.serviceAccountName");
         refused(json!({"spec": {"containers": [{"name": "runner", "image": "x"}]}}), "containers[0].image");
         refused(json!({"spec": {"containers": [{"name": "sidecar"}]}}), "containers[0].name");
-        refused(json!({"spec": {"containers": [{"name": "runner", "env": [{"name": "STINT_RUNNER"}]}]}}), "STINT_RUNNER");
+        refused(
+            json!({"spec": {"containers": [{"name": "runner", "env": [{"name": "STINT_RUNNER"}]}]}}),
+            "STINT_RUNNER",
+        );
         refused(json!({"metadata": {"labels": {"stint.dev/runner": "x"}}}), "stint.dev/runner");
         refused(json!({"metadata": {"name": "x"}}), "podTemplate.metadata.name");
         refused(json!([]), "podTemplate must be an object");

@@ -9,7 +9,8 @@ use rust_decimal::prelude::ToPrimitive;
 /// # Errors
 /// What is wrong with the value, and how it should look.
 pub fn cpu_millis(text: &str) -> Result<u32, String> {
-    let remedy = || format!("{text:?} is not an amount of CPU: write cores as 2 or 0.5, or thousandths as 1500m");
+    let remedy =
+        || format!("{text:?} is not an amount of CPU: write cores as 2 or 0.5, or thousandths as 1500m");
     let (number, factor) = match text.strip_suffix('m') {
         Some(number) => (number, Decimal::ONE),
         None => (text, Decimal::ONE_THOUSAND),
@@ -40,7 +41,10 @@ pub fn bytes(text: &str) -> Result<u64, String> {
         .find_map(|(unit, factor)| text.strip_suffix(unit).map(|number| (number, *factor)))
         .unwrap_or((text, 1));
     let value: Decimal = number.parse().map_err(|_| remedy())?;
-    let bytes = value.checked_mul(Decimal::from(factor)).and_then(|bytes| bytes.ceil().to_u64()).ok_or_else(remedy)?;
+    let bytes = value
+        .checked_mul(Decimal::from(factor))
+        .and_then(|bytes| bytes.ceil().to_u64())
+        .ok_or_else(remedy)?;
     if bytes == 0 || value.is_sign_negative() { Err(remedy()) } else { Ok(bytes) }
 }
 

@@ -1,29 +1,20 @@
 //! Documents, flags and nodes → what is in force: every default filled in, every value read, every problem named.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod places;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::SignedDuration;
-use rust_decimal::Decimal;
-use runner_core::setup::{Class, Deadlines, Place, PlaceKind, PlaceState, Price, Settings, Setup, Size, Source};
+use runner_core::setup::{Class, Deadlines, Settings, Setup, Size, Source};
 
 use super::origins::{Collector, From};
-use super::place::{PriceSpec, StateSpec, VirtualNodeSpec};
 use super::source::PublicRepositories;
 use super::{
-    DEFAULT_IMAGE, Documents, Installation, Problem, Resolved, ResolvedClass, ResolvedPlace, ResolvedSource,
-    RunnerClassSpec, RunnerPlaceSpec, RunnerSourceSpec, pod_template, quantity,
+    DEFAULT_IMAGE, Documents, Installation, Problem, Resolved, ResolvedClass, ResolvedSource,
+    RunnerClassSpec, RunnerSourceSpec, pod_template, quantity,
 };
 use crate::ports::VirtualNodeSeen;
-
-/// Label values by which AKS documents that pods select a virtual node (classic, then v2), in its order.
-const NODE_LABELS: [(&str, &str); 5] = [
-    ("kubernetes.io/role", "agent"),
-    ("type", "virtual-kubelet"),
-    ("virtualization", "virtualnode2"),
-    ("kubernetes.io/os", "linux"),
-    ("beta.kubernetes.io/os", "linux"),
-];
 
 /// Resolves the documents. One with a problem is left out and named in `problems`; the others are used.
 pub fn resolve(documents: &Documents, nodes: &[VirtualNodeSeen], installation: &Installation) -> Resolved {
@@ -38,6 +29,7 @@ pub fn resolve(documents: &Documents, nodes: &[VirtualNodeSeen], installation: &
         },
         ..Resolved::default()
     };
+    settings(&mut resolved, installation);
     for (name, spec) in &documents.sources {
         let mut origins = Collector::new("RunnerSource", name);
         match source(name, spec, &mut origins) {
@@ -60,16 +52,22 @@ pub fn resolve(documents: &Documents, nodes: &[VirtualNodeSeen], installation: &
         }
         resolved.origins.extend(origins.finish());
     }
-    places(&mut resolved, documents, nodes, installation);
+    places::resolve(&mut resolved, documents, nodes, installation);
     let unknown: Vec<(String, String)> = documents
         .classes
         .iter()
-        .flat_map(|(name, spec)| spec.places.iter().flat_map(|places| &places.order).map(move |place| (name, place)))
-        .filter(|(_, place)| !documents.places.contains_key(*place) && !resolved.setup.places.contains_key(*place))
+        .flat_map(|(name, spec)| {
+            spec.places.iter().flat_map(|places| &places.order).map(move |place| (name, place))
+        })
+        .filter(|(_, place)| {
+            !documents.places.contains_key(*place) && !resolved.setup.places.contains_key(*place)
+        })
         .map(|(name, place)| (name.clone(), place.clone()))
         .collect();
     for (name, place) in unknown {
-        let message = format!("places.order: there is no place {place}; create a RunnerPlace of that name or correct it");
+        let message = format!(
+            "places.order: there is no place {place}: correct it, or create a RunnerPlace or virtual node of that name"
+        );
         resolved.problem("RunnerClass", &name, message);
     }
     resolved
@@ -81,6 +79,18 @@ impl Resolved {
     }
 }
 
+fn settings(resolved: &mut Resolved, installation: &Installation) {
+    let (settings, default) = (&resolved.setup.settings, Settings::default());
+    let mut origins = Collector::new("Installation", &installation.id);
+    let from = |same: bool| if same { From::Default } else { From::Installation };
+    origins.note("maxRunners", settings.max_runners, from(settings.max_runners == default.max_runners));
+    origins.note("confirmAfter", format!("{:#}", settings.confirm_after), From::Default);
+    origins.note("retryBase", format!("{:#}", settings.retry_base), From::Default);
+    origins.note("surplusGrace", format!("{:#}", settings.surplus_grace), From::Default);
+    origins.note("ttlAfterEnd", format!("{:#}", settings.ttl_after_end), From::Default);
+    resolved.origins.extend(origins.finish());
+}
+
 fn source(
     name: &str,
     spec: &RunnerSourceSpec,
@@ -90,20 +100,44 @@ fn source(
     if github.owners.is_empty() && github.repositories.is_empty() {
         return Err("github.owners and github.repositories are both empty: name at least one".to_owned());
     }
-    if let Some(bad) = github.repositories.iter().find(|repository| repository.split('/').count() != 2) {
+    if let Some(bad) = github.owners.iter().find(|owner| owner.is_empty() || owner.contains(['/', ' '])) {
+        return Err(format!(
+            "github.owners: {bad:?} is not an organization: write its name as in github.com/NAME"
+        ));
+    }
+    if let Some(bad) = github.repositories.iter().find(|repository| !is_repository(repository)) {
         return Err(format!("github.repositories: {bad:?} is not a repository: write it as owner/name"));
     }
     if github.secret_ref.is_empty() {
-        return Err("github.secretRef is missing: name the Secret with appId, privateKey and webhookSecret".to_owned());
+        return Err("github.secretRef is missing: name the Secret with appId, privateKey and webhookSecret"
+            .to_owned());
     }
-    origins.note("github.owners", github.owners.join(", "), From::Document);
-    origins.note("github.repositories", github.repositories.join(", "), From::Document);
+    let url = |field: &str, given: Option<&String>, schemes: &[&str], like: &str| match given {
+        Some(bad) if !schemes.iter().any(|scheme| bad.starts_with(scheme)) => {
+            Err(format!("{field}: {:?} is not such a URL: write it as {like}", without_userinfo(bad)))
+        }
+        Some(_) | None => Ok(()),
+    };
+    url("github.apiUrl", github.api_url.as_ref(), &["https://", "http://"], "https://HOST/api/v3")?;
+    url("github.proxy", github.proxy.as_ref(), &["http://"], "http://[user:password@]host:port")?;
+    origins.note("github.owners", shown_list(&github.owners), given(!github.owners.is_empty()));
+    origins.note(
+        "github.repositories",
+        shown_list(&github.repositories),
+        given(!github.repositories.is_empty()),
+    );
     origins.note("github.secretRef", &github.secret_ref, From::Document);
-    let api_url = origins.or_default("github.apiUrl", github.api_url.as_ref(), "https://api.github.com".to_owned());
+    let api_url =
+        origins.or_default("github.apiUrl", github.api_url.as_ref(), "https://api.github.com".to_owned());
     let runner_group_id = origins.or_default("github.runnerGroupId", github.runner_group_id.as_ref(), 1);
     let public = github.public_repositories.unwrap_or_default();
-    origins.note("github.publicRepositories", format!("{public:?}"), given(github.public_repositories.is_some()));
-    origins.note("github.proxy", shown(github.proxy.as_deref()), given(github.proxy.is_some()));
+    origins.note(
+        "github.publicRepositories",
+        format!("{public:?}"),
+        given(github.public_repositories.is_some()),
+    );
+    let proxy = github.proxy.as_deref().map_or("none", without_userinfo);
+    origins.note("github.proxy", proxy, given(github.proxy.is_some()));
     let bundle = if github.ca_bundle.is_some() { "set" } else { "none" };
     origins.note("github.caBundle", bundle, given(github.ca_bundle.is_some()));
     let planner = Source {
@@ -151,12 +185,18 @@ fn class(
                     return Err("sizes: a size needs a name".to_owned());
                 }
                 origins.note(&path, format!("cpu {}, memory {}", one.cpu, one.memory), From::Document);
+                let most = one
+                    .max_runners
+                    .map_or_else(|| "as many as the class".to_owned(), |most| most.to_string());
+                origins.note(format!("{path}.maxRunners"), most, given(one.max_runners.is_some()));
                 sizes.insert(key.clone(), size(&path, &one.cpu, &one.memory, one.max_runners)?);
             }
             sizes
         }
         (Some(_), false) => return Err("give either resources (one size) or sizes, not both".to_owned()),
-        (None, true) => return Err("give resources (one size) or sizes: a runner needs cpu and memory".to_owned()),
+        (None, true) => {
+            return Err("give resources (one size) or sizes: a runner needs cpu and memory".to_owned());
+        }
     };
     if let Some(template) = &spec.pod_template {
         pod_template::validate(template)?;
@@ -193,15 +233,16 @@ fn class(
 fn deadlines(spec: &RunnerClassSpec, origins: &mut Collector<'_>) -> Result<Deadlines, String> {
     let default = Deadlines::default();
     let given_ones = spec.deadlines.clone().unwrap_or_default();
-    let mut one = |field: &str, text: Option<&String>, default: SignedDuration| -> Result<SignedDuration, String> {
-        let path = format!("deadlines.{field}");
-        let value = match text {
-            Some(text) => quantity::duration(text).map_err(|error| format!("{path}: {error}"))?,
-            None => default,
+    let mut one =
+        |field: &str, text: Option<&String>, default: SignedDuration| -> Result<SignedDuration, String> {
+            let path = format!("deadlines.{field}");
+            let value = match text {
+                Some(text) => quantity::duration(text).map_err(|error| format!("{path}: {error}"))?,
+                None => default,
+            };
+            origins.note(path, format!("{value:#}"), given(text.is_some()));
+            Ok(value)
         };
-        origins.note(path, format!("{value:#}"), given(text.is_some()));
-        Ok(value)
-    };
     Ok(Deadlines {
         scheduled: one("scheduled", given_ones.scheduled.as_ref(), default.scheduled)?,
         running: one("running", given_ones.running.as_ref(), default.running)?,
@@ -210,171 +251,18 @@ fn deadlines(spec: &RunnerClassSpec, origins: &mut Collector<'_>) -> Result<Dead
     })
 }
 
-/// Places from documents, then one for each virtual node that no document names.
-fn places(resolved: &mut Resolved, documents: &Documents, nodes: &[VirtualNodeSeen], installation: &Installation) {
-    let mut named: BTreeSet<&str> = BTreeSet::new();
-    for (name, spec) in &documents.places {
-        let mut origins = Collector::new("RunnerPlace", name);
-        let node = match &spec.virtual_node {
-            Some(wanted) => find_node(wanted, nodes).inspect(|found| {
-                named.extend(wanted.node_name.as_deref());
-                named.extend(found.map(|node| node.name.as_str()));
-            }),
-            None => Ok(None),
-        };
-        match node.and_then(|node| place(name, spec, node, installation, &mut origins)) {
-            Ok(place) => resolved.add_place(name, place),
-            Err(message) => resolved.problem("RunnerPlace", name, message),
-        }
-        resolved.origins.extend(origins.finish());
-    }
-    for node in nodes.iter().filter(|node| !named.contains(node.name.as_str())) {
-        if documents.places.contains_key(&node.name) {
-            continue;
-        }
-        let spec = RunnerPlaceSpec {
-            virtual_node: Some(VirtualNodeSpec { node_name: Some(node.name.clone()), node_selector: None }),
-            ..RunnerPlaceSpec::default()
-        };
-        let mut origins = Collector::new("RunnerPlace", &node.name);
-        match place(&node.name, &spec, Some(node), installation, &mut origins) {
-            Ok(place) => resolved.add_place(&node.name, place),
-            Err(message) => resolved.problem("RunnerPlace", &node.name, message),
-        }
-        resolved.origins.extend(origins.finish());
-    }
-}
-
-impl Resolved {
-    fn add_place(&mut self, name: &str, place: ResolvedPlace) {
-        self.setup.places.insert(name.to_owned(), place.place.clone());
-        self.places.insert(name.to_owned(), Arc::new(place));
-    }
-}
-
-fn find_node<'a>(
-    wanted: &VirtualNodeSpec,
-    nodes: &'a [VirtualNodeSeen],
-) -> Result<Option<&'a VirtualNodeSeen>, String> {
-    match (&wanted.node_name, nodes) {
-        (Some(name), _) => Ok(nodes.iter().find(|node| node.name == *name)),
-        (None, [only]) => Ok(Some(only)),
-        (None, []) => Ok(None),
-        (None, several) => {
-            let names: Vec<&str> = several.iter().map(|node| node.name.as_str()).collect();
-            Err(format!("virtualNode.nodeName is missing: there are several virtual nodes, name one of {}", names.join(", ")))
-        }
-    }
-}
-
-fn place(
-    name: &str,
-    spec: &RunnerPlaceSpec,
-    node: Option<&VirtualNodeSeen>,
-    installation: &Installation,
-    origins: &mut Collector<'_>,
-) -> Result<ResolvedPlace, String> {
-    let kind = match (&spec.virtual_node, &spec.container_instances) {
-        (Some(_), None) => PlaceKind::VirtualNode,
-        (None, Some(_)) => PlaceKind::ContainerInstances,
-        (Some(_), Some(_)) | (None, None) => {
-            return Err("give exactly one of virtualNode and containerInstances".to_owned());
-        }
-    };
-    let node_selector = match &spec.virtual_node {
-        Some(VirtualNodeSpec { node_selector: Some(selector), .. }) => {
-            origins.note("virtualNode.nodeSelector", shown_map(selector), From::Document);
-            selector.clone()
-        }
-        Some(VirtualNodeSpec { node_selector: None, .. }) => {
-            let selector = node.map(selector_of).unwrap_or_default();
-            origins.note("virtualNode.nodeSelector", shown_map(&selector), From::Node);
-            selector
-        }
-        None => BTreeMap::new(),
-    };
-    let subscription =
-        origins.or_installation("subscription", spec.subscription.as_ref(), installation.subscription.as_ref());
-    let resource_group =
-        origins.or_installation("resourceGroup", spec.resource_group.as_ref(), installation.resource_group.as_ref());
-    let region = origins.or_installation("region", spec.region.as_ref(), installation.region.as_ref());
-    let callback = origins.or_installation("callback", spec.callback.as_ref(), installation.callback.as_ref());
-    let state = spec.state.unwrap_or_default();
-    origins.note("state", format!("{state:?}"), given(spec.state.is_some()));
-    let price = price(spec.price.as_ref())?;
-    let shown_price = format!("{} {} per vCPU-hour, {} per GB-hour", price.currency, price.vcpu_hour, price.gb_hour);
-    origins.note("price", shown_price, given(spec.price.is_some()));
-
-    let unready = match (kind, node) {
-        (PlaceKind::VirtualNode, None) => Some("its virtual node does not exist".to_owned()),
-        (PlaceKind::VirtualNode, Some(node)) if !node.ready => Some(format!("node {} is not ready", node.name)),
-        (PlaceKind::VirtualNode, Some(_)) | (PlaceKind::ContainerInstances, _) => {
-            if subscription.is_none() {
-                Some("no Azure subscription is known: set --azure-subscription or the place's subscription".to_owned())
-            } else if resource_group.is_none() {
-                Some("no resource group is known: set --azure-resource-group or the place's resourceGroup".to_owned())
-            } else if kind == PlaceKind::ContainerInstances && region.is_none() {
-                Some("no region is known: set --azure-region or the place's region".to_owned())
-            } else {
-                None
-            }
-        }
-    };
-    Ok(ResolvedPlace {
-        place: Place {
-            name: name.to_owned(),
-            kind,
-            state: match state {
-                StateSpec::Active => PlaceState::Active,
-                StateSpec::Draining => PlaceState::Draining,
-                StateSpec::Paused => PlaceState::Paused,
-            },
-            unready,
-            price,
-        },
-        v2: node_selector.get("virtualization").is_some_and(|value| value == "virtualnode2"),
-        node_selector,
-        subscription: subscription.unwrap_or_default(),
-        resource_group: resource_group.unwrap_or_default(),
-        region: region.unwrap_or_default(),
-        callback,
-    })
-}
-
-/// The documented labels that the node carries, and its own name, so that no other node can take the pod.
-fn selector_of(node: &VirtualNodeSeen) -> BTreeMap<String, String> {
-    let mut selector: BTreeMap<String, String> = NODE_LABELS
-        .iter()
-        .filter(|(key, value)| node.labels.get(*key).is_some_and(|carried| carried == value))
-        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
-        .collect();
-    if let Some(name) = node.labels.get("kubernetes.io/hostname") {
-        selector.insert("kubernetes.io/hostname".to_owned(), name.clone());
-    }
-    selector
-}
-
-fn price(spec: Option<&PriceSpec>) -> Result<Price, String> {
-    let Some(spec) = spec else { return Ok(Price::default()) };
-    let amount = |field: &str, text: &str| {
-        text.parse::<Decimal>()
-            .ok()
-            .filter(|amount| !amount.is_sign_negative())
-            .ok_or_else(|| format!("price.{field}: {text:?} is not an amount: write it as \"0.0405\""))
-    };
-    Ok(Price {
-        currency: spec.currency.clone().unwrap_or_else(|| "USD".to_owned()),
-        vcpu_hour: amount("vcpuHour", &spec.vcpu_hour)?,
-        gb_hour: amount("gbHour", &spec.gb_hour)?,
-    })
-}
-
 fn given(is: bool) -> From {
     if is { From::Document } else { From::Default }
 }
 
-fn shown(value: Option<&str>) -> &str {
-    value.unwrap_or("none")
+/// A proxy's URL without user and password.
+fn without_userinfo(url: &str) -> &str {
+    url.rsplit_once('@').map_or(url, |(_, host)| host)
+}
+
+fn is_repository(text: &str) -> bool {
+    let fine = |part: &str| !part.is_empty() && !part.contains(['/', ' ']);
+    text.split_once('/').is_some_and(|(owner, name)| fine(owner) && fine(name))
 }
 
 fn shown_list(values: &[String]) -> String {

@@ -1,0 +1,241 @@
+//! Places: those that documents name, and one for each virtual node that none of them names.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use runner_core::setup::{Place, PlaceKind, PlaceState, Price};
+use rust_decimal::Decimal;
+
+use super::{given, shown_map};
+use crate::config::origins::{Collector, From};
+use crate::config::place::{PriceSpec, StateSpec, VirtualNodeSpec};
+use crate::config::{Documents, Installation, Resolved, ResolvedPlace, RunnerPlaceSpec};
+use crate::ports::VirtualNodeSeen;
+
+/// Label values by which AKS documents that pods select a virtual node (classic, then v2), in its order.
+const NODE_LABELS: [(&str, &str); 5] = [
+    ("kubernetes.io/role", "agent"),
+    ("type", "virtual-kubelet"),
+    ("virtualization", "virtualnode2"),
+    ("kubernetes.io/os", "linux"),
+    ("beta.kubernetes.io/os", "linux"),
+];
+
+/// Places from documents, then one for each virtual node that no document names.
+pub(super) fn resolve(
+    resolved: &mut Resolved,
+    documents: &Documents,
+    nodes: &[VirtualNodeSeen],
+    installation: &Installation,
+) {
+    let mut named: BTreeSet<&str> = BTreeSet::new();
+    for (name, spec) in &documents.places {
+        let mut origins = Collector::new("RunnerPlace", name);
+        let node = match &spec.virtual_node {
+            Some(wanted) => find_node(wanted, nodes).inspect(|found| {
+                named.extend(wanted.node_name.as_deref());
+                named.extend(found.map(|node| node.name.as_str()));
+            }),
+            None => Ok(None),
+        };
+        match node.and_then(|node| place(name, spec, node, installation, &mut origins)) {
+            Ok(place) => resolved.add_place(name, place),
+            Err(message) => resolved.problem("RunnerPlace", name, message),
+        }
+        resolved.origins.extend(origins.finish());
+    }
+    for node in nodes.iter().filter(|node| !named.contains(node.name.as_str())) {
+        if documents.places.contains_key(&node.name) {
+            continue;
+        }
+        let spec =
+            RunnerPlaceSpec { virtual_node: Some(VirtualNodeSpec::default()), ..RunnerPlaceSpec::default() };
+        let mut origins = Collector::new("RunnerPlace", &node.name);
+        match place(&node.name, &spec, Some(node), installation, &mut origins) {
+            Ok(place) => resolved.add_place(&node.name, place),
+            Err(message) => resolved.problem("RunnerPlace", &node.name, message),
+        }
+        resolved.origins.extend(origins.finish());
+    }
+}
+
+impl Resolved {
+    fn add_place(&mut self, name: &str, place: ResolvedPlace) {
+        self.setup.places.insert(name.to_owned(), place.place.clone());
+        self.places.insert(name.to_owned(), Arc::new(place));
+    }
+}
+
+fn find_node<'a>(
+    wanted: &VirtualNodeSpec,
+    nodes: &'a [VirtualNodeSeen],
+) -> Result<Option<&'a VirtualNodeSeen>, String> {
+    match (&wanted.node_name, nodes) {
+        (Some(name), _) => Ok(nodes.iter().find(|node| node.name == *name)),
+        (None, [only]) => Ok(Some(only)),
+        (None, []) => Ok(None),
+        (None, several) => {
+            let names: Vec<&str> = several.iter().map(|node| node.name.as_str()).collect();
+            let names = names.join(", ");
+            Err(format!(
+                "virtualNode.nodeName is missing: there are several virtual nodes, name one of {names}"
+            ))
+        }
+    }
+}
+
+fn place(
+    name: &str,
+    spec: &RunnerPlaceSpec,
+    node: Option<&VirtualNodeSeen>,
+    installation: &Installation,
+    origins: &mut Collector<'_>,
+) -> Result<ResolvedPlace, String> {
+    let kind = match (&spec.virtual_node, &spec.container_instances) {
+        (Some(_), None) => PlaceKind::VirtualNode,
+        (None, Some(_)) => PlaceKind::ContainerInstances,
+        (Some(_), Some(_)) | (None, None) => {
+            return Err("give exactly one of virtualNode and containerInstances".to_owned());
+        }
+    };
+    if let Some(wanted) = &spec.virtual_node {
+        let found = node.map_or("the only virtual node", |node| node.name.as_str());
+        let (name, from) = match &wanted.node_name {
+            Some(name) => (name.as_str(), From::Document),
+            None => (found, From::Node),
+        };
+        origins.note("virtualNode.nodeName", name, from);
+    }
+    let node_selector = match &spec.virtual_node {
+        Some(VirtualNodeSpec { node_selector: Some(selector), .. }) => {
+            if selector.is_empty() {
+                return Err("virtualNode.nodeSelector is empty: any node could take the pods; remove it or name labels \
+                            that only the virtual node carries"
+                    .to_owned());
+            }
+            origins.note("virtualNode.nodeSelector", shown_map(selector), From::Document);
+            selector.clone()
+        }
+        Some(VirtualNodeSpec { node_selector: None, .. }) => {
+            let selector = node.map(selector_of).unwrap_or_default();
+            if let Some(node) = node.filter(|_| selector.is_empty()) {
+                return Err(format!(
+                    "virtualNode.nodeSelector is missing: node {} carries none of the labels of a virtual node; name \
+                     labels that only this node carries",
+                    node.name
+                ));
+            }
+            let shown = node.map_or_else(|| "its documented labels".to_owned(), |_| shown_map(&selector));
+            origins.note("virtualNode.nodeSelector", shown, From::Node);
+            selector
+        }
+        None => BTreeMap::new(),
+    };
+    let subscription = origins.or_installation(
+        "subscription",
+        spec.subscription.as_ref(),
+        installation.subscription.as_ref(),
+    );
+    let resource_group = origins.or_installation(
+        "resourceGroup",
+        spec.resource_group.as_ref(),
+        installation.resource_group.as_ref(),
+    );
+    let region = origins.or_installation("region", spec.region.as_ref(), installation.region.as_ref());
+    let callback =
+        origins.or_installation("callback", spec.callback.as_ref(), installation.callback.as_ref());
+    if let Some(bad) = callback.as_ref().filter(|callback| !is_http(&callback.url)) {
+        return Err(format!("callback.url: {:?} is not an HTTP URL: write it as https://HOST", bad.url));
+    }
+    let state = spec.state.unwrap_or_default();
+    origins.note("state", format!("{state:?}"), given(spec.state.is_some()));
+    let price = price(spec.price.as_ref())?;
+    let shown_price =
+        format!("{} {} per vCPU-hour, {} per GB-hour", price.currency, price.vcpu_hour, price.gb_hour);
+    origins.note("price", shown_price, given(spec.price.is_some()));
+
+    let unready = match (kind, node) {
+        (PlaceKind::VirtualNode, None) => Some("its virtual node does not exist".to_owned()),
+        (PlaceKind::VirtualNode, Some(node)) if !node.ready => {
+            Some(format!("node {} is not ready", node.name))
+        }
+        (PlaceKind::VirtualNode, Some(_)) | (PlaceKind::ContainerInstances, _) => {
+            if subscription.is_none() {
+                Some(
+                    "no Azure subscription is known: set --azure-subscription or the place's subscription"
+                        .to_owned(),
+                )
+            } else if resource_group.is_none() {
+                Some(
+                    "no resource group is known: set --azure-resource-group or the place's resourceGroup"
+                        .to_owned(),
+                )
+            } else if kind == PlaceKind::ContainerInstances && region.is_none() {
+                Some("no region is known: set --azure-region or the place's region".to_owned())
+            } else {
+                None
+            }
+        }
+    };
+    Ok(ResolvedPlace {
+        place: Place {
+            name: name.to_owned(),
+            kind,
+            state: match state {
+                StateSpec::Active => PlaceState::Active,
+                StateSpec::Draining => PlaceState::Draining,
+                StateSpec::Paused => PlaceState::Paused,
+            },
+            unready,
+            price,
+        },
+        v2: is_v2(&node_selector) || node.is_some_and(|node| is_v2(&node.labels)),
+        node_selector,
+        subscription: subscription.unwrap_or_default(),
+        resource_group: resource_group.unwrap_or_default(),
+        region: region.unwrap_or_default(),
+        callback,
+    })
+}
+
+/// The documented labels that the node carries, and its own name, so that no other node can take the pod.
+fn selector_of(node: &VirtualNodeSeen) -> BTreeMap<String, String> {
+    let mut selector: BTreeMap<String, String> = NODE_LABELS
+        .iter()
+        .filter(|(key, value)| node.labels.get(*key).is_some_and(|carried| carried == value))
+        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+        .collect();
+    if let Some(name) = node.labels.get("kubernetes.io/hostname") {
+        selector.insert("kubernetes.io/hostname".to_owned(), name.clone());
+    }
+    selector
+}
+
+fn is_http(url: &str) -> bool {
+    ["http://", "https://"].iter().any(|scheme| url.strip_prefix(scheme).is_some_and(|host| !host.is_empty()))
+}
+
+fn is_v2(labels: &BTreeMap<String, String>) -> bool {
+    labels.get("virtualization").is_some_and(|value| value == "virtualnode2")
+}
+
+fn price(spec: Option<&PriceSpec>) -> Result<Price, String> {
+    let Some(spec) = spec else { return Ok(Price::default()) };
+    let amount = |field: &str, text: &str| {
+        text.parse::<Decimal>()
+            .ok()
+            .filter(|amount| !amount.is_sign_negative())
+            .ok_or_else(|| format!("price.{field}: {text:?} is not an amount: write it as \"0.0405\""))
+    };
+    let currency = spec.currency.clone().unwrap_or_else(|| Price::default().currency);
+    if currency.len() != 3 || !currency.bytes().all(|byte| byte.is_ascii_uppercase()) {
+        return Err(format!(
+            "price.currency: {currency:?} is not a currency: write its ISO 4217 code, such as USD"
+        ));
+    }
+    Ok(Price {
+        currency,
+        vcpu_hour: amount("vcpuHour", &spec.vcpu_hour)?,
+        gb_hour: amount("gbHour", &spec.gb_hour)?,
+    })
+}
