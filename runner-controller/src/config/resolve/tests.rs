@@ -1,1 +1,403 @@
+use runner_core::placement;
+use runner_core::reason::Reason;
+use rust_decimal::Decimal;
 
+use super::*;
+use crate::config::directory::parse;
+use crate::config::origins::Origin;
+use crate::config::{Callback, ResolvedPlace};
+
+const TWO_OBJECTS: &str = r#"
+kind: RunnerSource
+metadata: {name: acme}
+spec: {github: {owners: [acme], secretRef: acme-app}}
+---
+kind: RunnerClass
+metadata: {name: stint}
+spec: {resources: {cpu: "2", memory: 4Gi}, maxRunners: 20}
+"#;
+
+fn installation() -> Installation {
+    Installation {
+        id: "stint".to_owned(),
+        max_runners: 50,
+        callback: Some(Callback { url: "https://10.0.0.7".to_owned(), ca_bundle: None }),
+        subscription: Some("sub-1".to_owned()),
+        resource_group: Some("rg-1".to_owned()),
+        region: None,
+    }
+}
+
+fn node(name: &str, labels: &[(&str, &str)]) -> VirtualNodeSeen {
+    VirtualNodeSeen {
+        name: name.to_owned(),
+        ready: true,
+        labels: labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
+        taints: Vec::new(),
+    }
+}
+
+fn classic(name: &str) -> VirtualNodeSeen {
+    node(
+        name,
+        &[
+            ("type", "virtual-kubelet"),
+            ("kubernetes.io/role", "agent"),
+            ("kubernetes.io/os", "linux"),
+            ("kubernetes.io/hostname", name),
+            ("kubernetes.azure.com/managed", "false"),
+        ],
+    )
+}
+
+fn resolved(text: &str, nodes: &[VirtualNodeSeen]) -> Resolved {
+    let (documents, _) = parse(text).unwrap();
+    resolve(&documents, nodes, &installation())
+}
+
+fn source_with(github: &str) -> String {
+    format!("kind: RunnerSource\nmetadata: {{name: s}}\nspec: {{github: {{{github}}}}}\n")
+}
+
+fn class_with(spec: &str) -> String {
+    format!("kind: RunnerClass\nmetadata: {{name: c}}\nspec: {{{spec}}}\n")
+}
+
+fn place_with(spec: &str) -> String {
+    format!("kind: RunnerPlace\nmetadata: {{name: p}}\nspec: {{{spec}}}\n")
+}
+
+/// The only problem, whose message must hold every one of the words: field, value and remedy.
+#[track_caller]
+fn one_problem(resolved: &Resolved, kind: &str, words: &[&str]) {
+    let [Problem { kind: found, message, .. }] = resolved.problems.as_slice() else {
+        panic!("one problem expected: {:?}", resolved.problems)
+    };
+    assert_eq!(*found, kind, "{message}");
+    for word in words {
+        assert!(message.contains(word), "{word:?} is missing in: {message}");
+    }
+}
+
+#[track_caller]
+fn only_place(resolved: &Resolved) -> &ResolvedPlace {
+    assert_eq!(resolved.problems, []);
+    assert_eq!(resolved.places.len(), 1);
+    resolved.places.values().next().unwrap()
+}
+
+#[test]
+fn two_objects_and_a_virtual_node_are_a_whole_set_up() {
+    let resolved = resolved(TWO_OBJECTS, &[classic("virtual-node-aci-linux")]);
+    assert_eq!(resolved.problems, []);
+
+    let source = &resolved.setup.sources["acme"];
+    assert_eq!((source.allow_public, source.owners.as_slice()), (false, &["acme".to_owned()][..]));
+    let source = &resolved.sources["acme"];
+    assert_eq!(source.api_url, "https://api.github.com");
+    assert_eq!(source.runner_group_id, 1);
+    assert_eq!((&source.proxy, &source.ca_bundle), (&None, &None));
+
+    let class = &resolved.setup.classes["stint"];
+    let size = Size { cpu_millis: 2000, memory_bytes: 4 << 30, max_runners: None };
+    assert_eq!(class.sizes, BTreeMap::from([(String::new(), size)]));
+    assert_eq!((class.max_runners, class.max_attempts, &class.places), (20, 3, &None));
+    assert_eq!(class.deadlines, Deadlines::default());
+    assert_eq!(resolved.classes["stint"].image, DEFAULT_IMAGE);
+
+    let place = placement::choose(&resolved.setup, class).unwrap();
+    assert_eq!((place.name.as_str(), &place.unready), ("virtual-node-aci-linux", &None));
+    assert_eq!(resolved.setup.settings, Settings::default());
+}
+
+#[test]
+fn every_default_is_told_with_its_origin() {
+    let resolved = resolved(TWO_OBJECTS, &[classic("vn")]);
+    let from = |kind: &str, field: &str| {
+        let one = |origin: &&Origin| origin.kind == kind && origin.field == field;
+        resolved.origins.iter().find(one).map(|origin| (origin.value.as_str(), origin.from))
+    };
+    let check =
+        |kind, field, value, origin| assert_eq!(from(kind, field), Some((value, origin)), "{kind} {field}");
+    check("Installation", "maxRunners", "50", From::Default);
+    check("RunnerSource", "github.owners", "acme", From::Document);
+    check("RunnerSource", "github.repositories", "none", From::Default);
+    check("RunnerSource", "github.publicRepositories", "Refuse", From::Default);
+    check("RunnerClass", "maxRunners", "20", From::Document);
+    check("RunnerClass", "maxAttempts", "3", From::Default);
+    check("RunnerClass", "deadlines.running", "15m", From::Default);
+    check("RunnerPlace", "virtualNode.nodeName", "vn", From::Node);
+    check("RunnerPlace", "subscription", "sub-1", From::Installation);
+    check("RunnerPlace", "region", "none", From::Default);
+    check("RunnerPlace", "callback", "https://10.0.0.7", From::Installation);
+    check("RunnerPlace", "state", "Active", From::Default);
+}
+
+#[test]
+fn what_a_source_cannot_be_is_refused_with_field_value_and_remedy() {
+    #[track_caller]
+    fn check(github: &str, words: &[&str]) {
+        let resolved = resolved(&source_with(github), &[]);
+        one_problem(&resolved, "RunnerSource", words);
+        assert!(resolved.sources.is_empty() && resolved.setup.sources.is_empty(), "it must not be used");
+    }
+    check("secretRef: x", &["github.owners", "github.repositories", "name at least one"]);
+    check("secretRef: x, repositories: [acme]", &["github.repositories", "\"acme\"", "owner/name"]);
+    check("secretRef: x, repositories: [/web]", &["github.repositories", "\"/web\"", "owner/name"]);
+    check("secretRef: x, repositories: [a/b/c]", &["github.repositories", "\"a/b/c\"", "owner/name"]);
+    check("secretRef: x, owners: [acme/web]", &["github.owners", "\"acme/web\"", "write its name"]);
+    check(
+        "secretRef: x, owners: [a], apiUrl: ghe.local",
+        &["github.apiUrl", "\"ghe.local\"", "https://HOST"],
+    );
+    check("secretRef: x, owners: [a], proxy: 'socks5://u:pw@h:1'", &["github.proxy", "\"h:1\"", "http://"]);
+}
+
+#[test]
+fn a_source_without_anything_needs_github() {
+    let documents = Documents {
+        sources: BTreeMap::from([("s".to_owned(), RunnerSourceSpec::default())]),
+        ..Documents::default()
+    };
+    one_problem(&resolve(&documents, &[], &installation()), "RunnerSource", &["github is missing"]);
+}
+
+#[test]
+fn a_proxys_password_shows_nowhere() {
+    let text = source_with("secretRef: x, owners: [a], proxy: 'http://user:canary@proxy:3128'");
+    let resolved = resolved(&text, &[]);
+    assert_eq!(resolved.sources["s"].proxy.as_deref(), Some("http://user:canary@proxy:3128"));
+    assert!(!format!("{:?}", resolved.origins).contains("canary"));
+}
+
+#[test]
+fn a_secret_without_a_name_is_refused() {
+    let spec: RunnerSourceSpec =
+        serde_json::from_value(serde_json::json!({"github": {"owners": ["a"], "secretRef": ""}})).unwrap();
+    let documents = Documents { sources: BTreeMap::from([("s".to_owned(), spec)]), ..Documents::default() };
+    one_problem(
+        &resolve(&documents, &[], &installation()),
+        "RunnerSource",
+        &["github.secretRef", "webhookSecret"],
+    );
+}
+
+#[test]
+fn what_a_class_cannot_be_is_refused_with_field_value_and_remedy() {
+    #[track_caller]
+    fn check(spec: &str, words: &[&str]) {
+        let resolved = resolved(&class_with(spec), &[]);
+        one_problem(&resolved, "RunnerClass", words);
+        assert!(resolved.classes.is_empty() && resolved.setup.classes.is_empty(), "it must not be used");
+    }
+    const FINE: &str = "resources: {cpu: '1', memory: 1Gi}";
+    check("maxRunners: 1", &["resources", "sizes", "cpu and memory"]);
+    check(&format!("{FINE}, sizes: {{s: {{cpu: '1', memory: 1Gi}}}}"), &["resources", "sizes", "not both"]);
+    check("resources: {cpu: two, memory: 1Gi}", &["resources.cpu", "\"two\"", "1500m"]);
+    check("resources: {cpu: '-1', memory: 1Gi}", &["resources.cpu", "\"-1\"", "1500m"]);
+    check("resources: {cpu: '1', memory: 4gi}", &["resources.memory", "\"4gi\"", "4Gi"]);
+    check("sizes: {big: {cpu: '0', memory: 1Gi}}", &["sizes.big.cpu", "\"0\"", "1500m"]);
+    check("sizes: {big: {cpu: '1', memory: much}}", &["sizes.big.memory", "\"much\"", "4Gi"]);
+    check("sizes: {'': {cpu: '1', memory: 1Gi}}", &["sizes", "needs a name"]);
+    for field in ["scheduled", "running", "online", "idle"] {
+        let path = format!("deadlines.{field}");
+        check(&format!("{FINE}, deadlines: {{{field}: soon}}"), &[&path, "\"soon\"", "15m"]);
+    }
+    check(&format!("{FINE}, deadlines: {{idle: '-5m'}}"), &["deadlines.idle", "\"-5m\"", "15m"]);
+    let template = |spec: &str| format!("{FINE}, podTemplate: {{spec: {spec}}}");
+    check(&template("{restartPolicy: Always}"), &["podTemplate.spec.restartPolicy", "remove it"]);
+    check(&template("{nodeSelector: {a: b}}"), &["podTemplate.spec.nodeSelector", "remove it"]);
+    check(&template("{containers: [{name: sidecar}]}"), &["containers[0].name", "runner"]);
+}
+
+#[test]
+fn each_size_has_its_own_resources_and_limit() {
+    let spec = "sizes: {small: {cpu: 500m, memory: 1G}, large: {cpu: '8', memory: 32Gi, maxRunners: 2}}";
+    let resolved = resolved(&class_with(spec), &[]);
+    assert_eq!(resolved.problems, []);
+    let sizes = &resolved.setup.classes["c"].sizes;
+    assert_eq!(sizes["small"], Size { cpu_millis: 500, memory_bytes: 1_000_000_000, max_runners: None });
+    assert_eq!(sizes["large"], Size { cpu_millis: 8000, memory_bytes: 32 << 30, max_runners: Some(2) });
+}
+
+#[test]
+fn a_bad_document_does_not_keep_the_others_from_being_used() {
+    let text = format!("{TWO_OBJECTS}---\n{}", class_with("resources: {cpu: two, memory: 1Gi}"));
+    let resolved = resolved(&text, &[classic("vn")]);
+    assert_eq!(resolved.problems.len(), 1);
+    assert_eq!(resolved.classes.keys().collect::<Vec<_>>(), ["stint"]);
+    assert_eq!(resolved.sources.len(), 1);
+}
+
+#[test]
+fn an_unknown_place_is_named() {
+    let text = class_with("resources: {cpu: '1', memory: 1Gi}, places: {order: [vn, elsewhere]}");
+    let resolved = resolved(&text, &[classic("vn")]);
+    one_problem(&resolved, "RunnerClass", &["places.order", "elsewhere", "RunnerPlace"]);
+}
+
+#[test]
+fn a_place_with_a_problem_of_its_own_is_not_also_unknown() {
+    let class = class_with("resources: {cpu: '1', memory: 1Gi}, places: {order: [p]}");
+    let text = format!("{class}---\n{}", place_with("state: Active"));
+    one_problem(&resolved(&text, &[]), "RunnerPlace", &["exactly one of virtualNode and containerInstances"]);
+}
+
+#[test]
+fn a_virtual_node_becomes_a_place_that_only_its_own_labels_select() {
+    let resolved = resolved("", &[classic("vn")]);
+    let place = only_place(&resolved);
+    assert_eq!(
+        (place.place.name.as_str(), place.place.kind),
+        ("vn", runner_core::setup::PlaceKind::VirtualNode)
+    );
+    assert!(!place.v2);
+    let selector: Vec<String> =
+        place.node_selector.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    assert_eq!(
+        selector,
+        [
+            "kubernetes.io/hostname=vn",
+            "kubernetes.io/os=linux",
+            "kubernetes.io/role=agent",
+            "type=virtual-kubelet",
+        ]
+    );
+}
+
+#[test]
+fn a_node_of_virtual_nodes_v2_is_told_from_a_classic_one() {
+    let labels = [("virtualization", "virtualnode2"), ("kubernetes.io/os", "linux")];
+    let resolved_one = resolved("", &[node("v2", &labels)]);
+    assert!(only_place(&resolved_one).v2);
+
+    let own_selector = place_with("virtualNode: {nodeSelector: {pool: ci}}");
+    let resolved_one = resolved(&own_selector, &[node("v2", &labels)]);
+    let place = only_place(&resolved_one);
+    assert!(place.v2, "whatever selects it, its sidecar would keep the meter running");
+    assert_eq!(place.node_selector, BTreeMap::from([("pool".to_owned(), "ci".to_owned())]));
+}
+
+#[test]
+fn a_selector_that_any_node_satisfies_is_refused() {
+    let empty = place_with("virtualNode: {nodeSelector: {}}");
+    one_problem(&resolved(&empty, &[classic("vn")]), "RunnerPlace", &["virtualNode.nodeSelector is empty"]);
+    let unlabelled = node("bare", &[("team", "build")]);
+    one_problem(
+        &resolved("", &[unlabelled]),
+        "RunnerPlace",
+        &["virtualNode.nodeSelector", "node bare", "labels"],
+    );
+}
+
+#[test]
+fn several_virtual_nodes_without_an_order_are_ambiguous() {
+    let resolved = resolved(TWO_OBJECTS, &[classic("vn-a"), classic("vn-b")]);
+    assert_eq!(resolved.problems, []);
+    let refused = placement::choose(&resolved.setup, &resolved.setup.classes["stint"]).unwrap_err();
+    let places = vec!["vn-a".to_owned(), "vn-b".to_owned()];
+    assert_eq!(refused, Reason::PlaceAmbiguous { class: "stint".to_owned(), places });
+}
+
+#[test]
+fn a_place_that_names_no_node_takes_the_only_one_and_refuses_to_guess_among_several() {
+    let text = place_with("virtualNode: {}");
+    let alone = resolved(&text, &[classic("vn")]);
+    let place = only_place(&alone);
+    assert_eq!(place.place.name, "p", "the node does not become a second place");
+    assert_eq!(place.node_selector["kubernetes.io/hostname"], "vn");
+
+    let several = resolved(&text, &[classic("vn-a"), classic("vn-b")]);
+    one_problem(&several, "RunnerPlace", &["virtualNode.nodeName", "several", "vn-a, vn-b"]);
+}
+
+#[test]
+fn a_place_that_names_its_node_leaves_the_others_to_themselves() {
+    let resolved =
+        resolved(&place_with("virtualNode: {nodeName: vn-b}"), &[classic("vn-a"), classic("vn-b")]);
+    assert_eq!(resolved.problems, []);
+    assert_eq!(resolved.places.keys().collect::<Vec<_>>(), ["p", "vn-a"]);
+    assert_eq!(resolved.places["p"].node_selector["kubernetes.io/hostname"], "vn-b");
+}
+
+#[test]
+fn why_nothing_can_start_at_a_place_is_said() {
+    #[track_caller]
+    fn check(spec: &str, nodes: &[VirtualNodeSeen], installation: &Installation, expect: Option<&str>) {
+        let (documents, _) = parse(&place_with(spec)).unwrap();
+        let resolved = resolve(&documents, nodes, installation);
+        let unready = only_place(&resolved).place.unready.clone();
+        match expect {
+            Some(words) => assert!(unready.as_deref().is_some_and(|why| why.contains(words)), "{unready:?}"),
+            None => assert_eq!(unready, None),
+        }
+    }
+    let asleep = VirtualNodeSeen { ready: false, ..classic("vn") };
+    let bare = Installation { id: "stint".to_owned(), max_runners: 50, ..Installation::default() };
+    let subscribed = Installation { subscription: Some("sub-1".to_owned()), ..bare.clone() };
+    check("virtualNode: {}", &[classic("vn")], &installation(), None);
+    check("virtualNode: {}", &[], &installation(), Some("does not exist"));
+    check("virtualNode: {nodeName: gone}", &[], &installation(), Some("does not exist"));
+    check("virtualNode: {}", &[asleep], &installation(), Some("node vn is not ready"));
+    check("virtualNode: {}", &[classic("vn")], &bare, Some("--azure-subscription"));
+    check("virtualNode: {}", &[classic("vn")], &subscribed, Some("--azure-resource-group"));
+    check("containerInstances: {}", &[], &installation(), Some("--azure-region"));
+    check("containerInstances: {}, region: westeurope", &[], &installation(), None);
+}
+
+#[test]
+fn a_place_falls_back_on_the_installation() {
+    let resolved_one = resolved(&place_with("virtualNode: {}"), &[classic("vn")]);
+    let place = only_place(&resolved_one);
+    assert_eq!((place.subscription.as_str(), place.resource_group.as_str()), ("sub-1", "rg-1"));
+    assert_eq!(place.callback, installation().callback);
+
+    let own = "virtualNode: {}, subscription: sub-2, resourceGroup: rg-2, region: eastus, \
+               callback: {url: 'https://10.9.9.9', caBundle: PEM}";
+    let resolved_one = resolved(&place_with(own), &[classic("vn")]);
+    let place = only_place(&resolved_one);
+    assert_eq!((place.subscription.as_str(), place.resource_group.as_str()), ("sub-2", "rg-2"));
+    assert_eq!(place.region, "eastus");
+    assert_eq!(place.callback.as_ref().map(|callback| callback.url.as_str()), Some("https://10.9.9.9"));
+}
+
+#[test]
+fn what_a_place_cannot_be_is_refused_with_field_value_and_remedy() {
+    #[track_caller]
+    fn check(spec: &str, words: &[&str]) {
+        let resolved = resolved(&place_with(spec), &[]);
+        one_problem(&resolved, "RunnerPlace", words);
+        assert!(resolved.places.is_empty() && resolved.setup.places.is_empty(), "it must not be used");
+    }
+    const FINE: &str = "containerInstances: {}, region: westeurope";
+    check("virtualNode: {}, containerInstances: {}", &["exactly one of virtualNode and containerInstances"]);
+    let price = |price: &str| format!("{FINE}, price: {{{price}}}");
+    check(&price("vcpuHour: free, gbHour: '1'"), &["price.vcpuHour", "\"free\"", "0.0405"]);
+    check(&price("vcpuHour: '1', gbHour: '-1'"), &["price.gbHour", "\"-1\"", "0.0405"]);
+    check(&price("vcpuHour: '1', gbHour: '1', currency: euro"), &["price.currency", "\"euro\"", "ISO 4217"]);
+    check(
+        &format!("{FINE}, callback: {{url: 'stint:8080'}}"),
+        &["callback.url", "\"stint:8080\"", "https://HOST"],
+    );
+}
+
+#[test]
+fn prices_are_decimal_and_default_to_azures() {
+    let own = "virtualNode: {}, price: {currency: EUR, vcpuHour: '0.0412', gbHour: '0.0045'}";
+    let resolved_one = resolved(&place_with(own), &[]);
+    let price = &only_place(&resolved_one).place.price;
+    assert_eq!((price.currency.as_str(), price.vcpu_hour), ("EUR", Decimal::new(412, 4)));
+    let resolved_one = resolved(&place_with("virtualNode: {}"), &[]);
+    assert_eq!(only_place(&resolved_one).place.price, runner_core::setup::Price::default());
+}
+
+#[test]
+fn states_are_those_of_the_planner() {
+    use runner_core::setup::PlaceState;
+    for (word, expect) in
+        [("Active", PlaceState::Active), ("Draining", PlaceState::Draining), ("Paused", PlaceState::Paused)]
+    {
+        let resolved = resolved(&place_with(&format!("virtualNode: {{}}, state: {word}")), &[]);
+        assert_eq!(only_place(&resolved).place.state, expect);
+    }
+}
