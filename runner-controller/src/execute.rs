@@ -15,7 +15,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use jiff::Timestamp;
 use runner_core::job::{Job, JobState};
-use runner_core::lifecycle::{Runner, RunnerFact, Step, Teardown};
+use runner_core::lifecycle::{Machine, MachinePhase, Runner, RunnerFact, Step, Teardown};
 use runner_core::plan::{Action, Hold, NewRunner, Plan};
 use runner_core::reason::Reason;
 use runner_core::setup::PlaceKind;
@@ -26,7 +26,7 @@ use crate::clock;
 use crate::config::{Installation, Resolved, ResolvedClass, ResolvedPlace};
 use crate::observe::View;
 use crate::observe::group_machines::GroupMachines;
-use crate::ports::{CallError, CallErrorKind, CallResult, GroupAddress, Groups, Ledger, Pods, Provider, Records};
+use crate::ports::{CallResult, GroupAddress, Groups, Ledger, Pods, Provider, Records};
 use crate::reconcile::sources::Sources;
 use crate::telemetry::Metrics;
 use holds::Holds;
@@ -81,6 +81,8 @@ struct StepOrder {
     own: Option<Job>,
     class: Option<Arc<ResolvedClass>>,
     place: Option<Arc<ResolvedPlace>>,
+    /// Whether its machine shows as running.
+    runs: bool,
 }
 
 impl Executor {
@@ -206,7 +208,9 @@ impl Executor {
         self.holds.begin(&name);
         let (holds, finished, metrics) = (self.holds.clone(), self.finished.clone(), self.outside.metrics.clone());
         self.tasks.spawn(async move {
+            let guard = holds::Guard::new(holds.clone(), name.clone(), finished.clone());
             let result = work.await;
+            guard.disarm();
             metrics.action(action, outcome_word(result.is_ok()));
             match result {
                 Ok(Outcome::Done) => holds.done(&name),
@@ -223,6 +227,7 @@ impl Executor {
 
 /// What orders are completed from, looked up once per plan.
 struct Context<'a> {
+    machines: &'a HashMap<String, Machine>,
     resolved: &'a Resolved,
     runners: HashMap<&'a str, &'a Runner>,
     jobs: HashMap<&'a runner_core::job::JobKey, &'a Job>,
@@ -239,6 +244,7 @@ impl<'a> Context<'a> {
             }
         }
         Self {
+            machines: &view.snapshot.machines,
             resolved: &view.resolved,
             runners: view.snapshot.runners.iter().map(|runner| (runner.name.as_str(), runner)).collect(),
             jobs: view.snapshot.jobs.iter().map(|job| (&job.key, job)).collect(),
@@ -253,6 +259,7 @@ impl<'a> Context<'a> {
             own: self.jobs.get(&runner.job).map(|job| (*job).clone()),
             class: self.resolved.classes.get(&runner.matched.class).cloned(),
             place: self.resolved.places.get(&runner.place).cloned(),
+            runs: self.machines.get(name).is_some_and(|machine| machine.phase == MachinePhase::Running),
             runner,
             step,
             because,
@@ -309,9 +316,7 @@ impl Outside {
     }
 
     fn provider(&self, source: &str) -> CallResult<Arc<dyn Provider>> {
-        self.sources.provider(source).ok_or_else(|| {
-            CallError::new(CallErrorKind::Unavailable, format!("source {source} is not configured or cannot be used now"))
-        })
+        self.sources.provider(source)
     }
 
     fn address(&self, order: &StepOrder) -> GroupAddress {

@@ -21,13 +21,15 @@ use crate::clock;
 use crate::config::{Problem, Resolved};
 use crate::execute::{Executor, Outside};
 use crate::observe::{Observer, View};
-use crate::ports::CallResult;
+use crate::ports::{CallErrorKind, CallResult};
 use crate::telemetry::{Metrics, RunnerState};
 
 /// How long what has changed is collected before the next pass.
 const COLLECT: Duration = Duration::from_millis(10);
 /// The longest pause between two passes.
 const LONGEST: SignedDuration = SignedDuration::from_secs(30);
+/// The pause after a pass that broke off.
+const BROKEN_OFF: SignedDuration = SignedDuration::from_secs(1);
 /// How often logs that have been kept long enough are looked for.
 const HOUSEKEEPING: SignedDuration = SignedDuration::from_hours(1);
 /// How long logs are kept.
@@ -64,7 +66,11 @@ impl Reconciler {
         let result = loop {
             let wake_at = match self.pass().await {
                 Ok(wake_at) => wake_at,
-                Err(error) => break Err(error),
+                Err(error) if error.kind == CallErrorKind::Conflict => break Err(error),
+                Err(error) => {
+                    tracing::warn!(%error, "a pass broke off, and is made again: {error}");
+                    clock::now().saturating_add(BROKEN_OFF).ok()
+                }
             };
             let now = clock::now();
             let latest = now.saturating_add(LONGEST).unwrap_or(Timestamp::MAX);

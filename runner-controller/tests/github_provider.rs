@@ -142,6 +142,7 @@ fn registration(scope: Scope) -> Registration {
 fn job(id: &str, attempt: u32) -> (JobKey, JobDescription) {
     let key = JobKey { source: "acme".to_owned(), id: id.to_owned(), attempt };
     let description = JobDescription {
+        created_at: None,
         owner: "acme".to_owned(),
         repository: "acme/app".to_owned(),
         public: false,

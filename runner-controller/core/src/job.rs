@@ -90,6 +90,8 @@ pub struct JobDescription {
     pub url: Option<String>,
     /// The labels that the job asks for, as written.
     pub labels: Vec<String>,
+    /// When its source made the job, by the source's clock, where it says so.
+    pub created_at: Option<Timestamp>,
 }
 
 /// A job as the planner sees it.
@@ -250,10 +252,18 @@ impl Job {
         }
     }
 
-    /// Whether a `queued` must be confirmed with the source before it is acted on: it is older than `after`, or an
-    /// approval held the job back before it, so that it may be an old one delivered late.
+    /// Whether a `queued` must be confirmed with the source before it is acted on: it is older than `after`, even if
+    /// it was delivered only now; or an approval held the job back before it, so that it may be an old one.
     pub fn needs_confirmation(&self, confirmed_at: Timestamp, after: SignedDuration, now: Timestamp) -> bool {
-        if now > saturating_add(confirmed_at, after) {
+        let read = self
+            .facts
+            .iter()
+            .any(|fact| fact.action == JobAction::Queued && fact.id.starts_with(READ_PREFIX));
+        let known_since = match self.description.created_at {
+            Some(created_at) if !read => created_at.min(confirmed_at),
+            Some(_) | None => confirmed_at,
+        };
+        if now > saturating_add(known_since, after) {
             return true;
         }
         self.last_heard(JobAction::Waiting).is_some_and(|waited| {

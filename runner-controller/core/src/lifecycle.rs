@@ -26,6 +26,8 @@ use crate::setup::{Deadlines, PlaceKind, Scope, Size, saturating_add};
 
 /// A runner that found itself busy is not asked again before this has passed.
 const ASK_AGAIN: SignedDuration = SignedDuration::from_secs(60);
+/// How often the group of a machine that does not run yet is looked at.
+const LOOK_EVERY: SignedDuration = SignedDuration::from_secs(30);
 /// How long a machine that was just created may be missing from what the outside shows, which lags.
 const SHOWN_WITHIN: SignedDuration = SignedDuration::from_secs(30);
 
@@ -192,7 +194,7 @@ impl Runner {
             }
             Verdict::Keep(until) => match self.start_step(around) {
                 Some(step) => Next::Do { step, because: None },
-                None => Next::Wait(until),
+                None => Next::Wait(until.into_iter().chain(self.look_at(around)).min()),
             },
         }
     }
@@ -211,7 +213,18 @@ impl Runner {
             return Some(Step::Recover);
         }
         let running = around.machine.is_some_and(|machine| machine.phase == MachinePhase::Running);
-        (running && facts.group.is_none()).then_some(Step::Capture { last: false })
+        let unread = running && facts.group.as_ref().is_none_or(|group| group.pull_started.is_none());
+        let due = self.look_at(around).is_some_and(|at| at <= around.now);
+        (unread || due).then_some(Step::Capture { last: false })
+    }
+
+    /// When its group is looked at again because it takes long to run: a pod whose group could not be provisioned stays
+    /// Pending for ever (azure-aci#378).
+    fn look_at(&self, around: Surroundings<'_>) -> Option<Timestamp> {
+        let launched = self.facts.launched.as_ref()?;
+        around.machine.filter(|machine| machine.phase == MachinePhase::Pending && machine.scheduled)?;
+        let seen = self.facts.group.as_ref().and_then(|group| group.seen_at);
+        Some(saturating_add(seen.map_or(launched.at, |seen| seen.max(launched.at)), LOOK_EVERY))
     }
 
     /// Whether the runner is over. `ask`: it may be busy for all that is known here, so its source decides.
@@ -242,9 +255,14 @@ impl Runner {
                 let why = begun
                     .and_then(|machine| machine.why.clone())
                     .unwrap_or_else(|| "no reason given".to_owned());
-                return self.ask(Reason::StartFailed { why }, now);
+                return self.ask(start_failure(why), now);
             }
-            Some(MachinePhase::Pending | MachinePhase::Running) | None => {}
+            Some(MachinePhase::Pending) => {
+                if let Some(why) = facts.group.as_ref().and_then(|group| group.failed.clone()) {
+                    return self.ask(start_failure(why), now);
+                }
+            }
+            Some(MachinePhase::Running) | None => {}
         }
         if begun.is_some_and(|machine| machine.deleting) {
             return self.ask(Reason::Vanished, now);
@@ -334,6 +352,19 @@ impl Runner {
     }
 }
 
+/// Azure's words for a quota, a rate or a region that is used up (facts about ACI, "Limits and failures").
+const NO_CAPACITY: [&str; 4] =
+    ["ContainerGroupQuotaReached", "TooManyRequests", "ServiceUnavailable", "ContainerGroupQuotaExceeded"];
+
+/// Why a container could not be started: its own fault, or no room for it.
+pub fn start_failure(why: String) -> Reason {
+    if NO_CAPACITY.iter().any(|code| why.contains(code)) {
+        Reason::NoCapacity { why }
+    } else {
+        Reason::StartFailed { why }
+    }
+}
+
 enum Verdict {
     Keep(Option<Timestamp>),
     End { reason: Reason, ask: bool },
@@ -347,9 +378,9 @@ impl Verdict {
 
 /// Whether a runner that ended for this reason counts as a failed attempt at its job, given that it had none.
 ///
-/// What its source or the controller itself did does not count, nor what an admin did.
+/// What its source, the platform's limits or the controller itself did does not count, nor what an admin did.
 pub fn counts_as_attempt(code: &str) -> bool {
-    !matches!(code, "RegistrationFailed" | "Interrupted" | "Surplus" | "Deleted")
+    !matches!(code, "RegistrationFailed" | "Interrupted" | "NoCapacity" | "Surplus" | "Deleted")
 }
 
 /// Whether the next runner for the job waits after one that ended for this reason: whatever failed may fail again.

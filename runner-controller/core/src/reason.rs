@@ -61,6 +61,8 @@ pub enum Reason {
     AgentExited,
     /// Its container never started.
     StartFailed { why: String },
+    /// The platform has no room or no quota for its container now.
+    NoCapacity { why: String },
     /// Its pod or group vanished.
     Vanished,
     /// A call that cannot be repeated was begun by a process that did not live to record the result.
@@ -83,7 +85,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every code, in the order of the enum.
-    pub const CODES: [&str; 32] = [
+    pub const CODES: [&str; 33] = [
         "InstallationFull",
         "ClassFull",
         "SizeFull",
@@ -107,6 +109,7 @@ impl Reason {
         "ContainerEnded",
         "AgentExited",
         "StartFailed",
+        "NoCapacity",
         "Vanished",
         "Interrupted",
         "RegistrationFailed",
@@ -144,6 +147,7 @@ impl Reason {
             Reason::ContainerEnded => "ContainerEnded",
             Reason::AgentExited => "AgentExited",
             Reason::StartFailed { .. } => "StartFailed",
+            Reason::NoCapacity { .. } => "NoCapacity",
             Reason::Vanished => "Vanished",
             Reason::Interrupted { .. } => "Interrupted",
             Reason::RegistrationFailed { .. } => "RegistrationFailed",
@@ -222,6 +226,7 @@ impl Reason {
             Reason::ContainerEnded => "its container ended".to_owned(),
             Reason::AgentExited => "its agent said that it is exiting".to_owned(),
             Reason::StartFailed { why } => format!("its container did not start: {why}"),
+            Reason::NoCapacity { why } => format!("there was no room for its container: {why}"),
             Reason::Vanished => "its pod or container group vanished".to_owned(),
             Reason::Interrupted { call } => {
                 format!("the controller stopped while it {call}; what came of it is removed")

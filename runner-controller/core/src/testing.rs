@@ -84,6 +84,7 @@ pub(crate) fn job(id: &str) -> Job {
     Job {
         key: key(id),
         description: JobDescription {
+            created_at: None,
             owner: "acme".to_owned(),
             repository: "acme/web".to_owned(),
             public: false,
@@ -210,6 +211,7 @@ pub(crate) fn group(pull: Option<i64>, stopped: Option<i64>, seen: i64) -> Group
         started: None,
         stopped: stopped.map(at),
         seen_at: Some(at(seen)),
+        failed: None,
     }
 }
 

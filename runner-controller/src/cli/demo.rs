@@ -148,6 +148,7 @@ async fn start(
         identity: "demo".to_owned(),
         adopt_ledger: false,
         most_jobs: 1000,
+        shutdown_delay: Duration::ZERO,
         listen,
         internal_listen: ([127, 0, 0, 1], 0).into(),
         api_listen: ([127, 0, 0, 1], 0).into(),

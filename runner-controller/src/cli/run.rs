@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
@@ -37,6 +38,9 @@ pub(super) struct RunArguments {
     /// How many jobs are stored at most; deliveries beyond that are answered 503.
     #[arg(long, env = "STINT_MAX_STORED_JOBS", default_value_t = 20_000)]
     max_stored_jobs: usize,
+    /// Seconds for which deliveries are still taken after SIGTERM, while whoever routes them learns of the end.
+    #[arg(long, env = "STINT_SHUTDOWN_DELAY", default_value_t = 5, value_name = "SECONDS")]
+    shutdown_delay: u64,
     /// Who this replica is, for the Lease. Default: the host's name.
     #[arg(long, env = "STINT_IDENTITY")]
     identity: Option<String>,
@@ -194,6 +198,7 @@ impl RunArguments {
             identity,
             adopt_ledger: self.adopt_ledger,
             most_jobs: self.max_stored_jobs,
+            shutdown_delay: Duration::from_secs(self.shutdown_delay),
             listen: self.listen,
             internal_listen: self.internal_listen,
             api_listen: self.api_listen,

@@ -66,6 +66,7 @@ pub fn job_spec(told: &Told) -> RunnerJobSpec {
         workflow: what.workflow.clone(),
         url: what.url.clone(),
         labels: what.labels.clone(),
+        created_at: what.created_at,
         facts: BTreeMap::from([fact_record(&told.fact)]),
     }
 }
@@ -88,6 +89,7 @@ pub fn job(record: &RunnerJob) -> Job {
     Job {
         key: JobKey { source: spec.source.clone(), id: spec.id.clone(), attempt: spec.attempt },
         description: JobDescription {
+            created_at: spec.created_at,
             owner: spec.owner.clone(),
             repository: spec.repository.clone(),
             public: spec.public,
@@ -231,6 +233,7 @@ fn runner_facts(status: &RunnerStatus) -> RunnerFacts {
             started: group.started_at,
             stopped: group.stopped_at,
             seen_at: group.seen_at,
+            failed: group.failed.clone(),
         }),
         captured: status.captured_at,
         deleting: status.deleting_at,
@@ -274,6 +277,7 @@ pub fn runner_status(facts: &RunnerFacts) -> RunnerStatus {
             started_at: group.started,
             stopped_at: group.stopped,
             seen_at: group.seen_at,
+            failed: group.failed.clone(),
         }),
         captured_at: facts.captured,
         deleting_at: facts.deleting,

@@ -40,6 +40,8 @@ pub struct Documents {
     pub classes: BTreeMap<String, RunnerClassSpec>,
     /// `RunnerPlace`s.
     pub places: BTreeMap<String, RunnerPlaceSpec>,
+    /// Documents that are not of their kind's form.
+    pub unreadable: Vec<Problem>,
 }
 
 /// Settings of the installation, from flags and environment: what documents fall back on.

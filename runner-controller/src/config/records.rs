@@ -59,6 +59,9 @@ pub struct RunnerJobSpec {
     /// The labels that it asks for.
     #[serde(default)]
     pub labels: Vec<String>,
+    /// When its source made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created_at: Option<Timestamp>,
     /// What was heard of it, by the delivery that told it.
     #[serde(default)]
     pub facts: BTreeMap<String, FactRecord>,
@@ -327,6 +330,9 @@ pub struct GroupRecord {
     /// When it was last read.
     #[serde(default)]
     pub seen_at: Option<Timestamp>,
+    /// Why Azure could not provision it, if so.
+    #[serde(default)]
+    pub failed: Option<String>,
 }
 
 /// The reservations of one shard: a runner that is not reserved here is never started.

@@ -16,6 +16,9 @@ use super::{
 };
 use crate::ports::VirtualNodeSeen;
 
+/// The longest value of a label in Kubernetes.
+const MAX_CLASS_NAME: usize = 63;
+
 /// Resolves the documents. One with a problem is left out and named in `problems`; the others are used.
 pub fn resolve(documents: &Documents, nodes: &[VirtualNodeSeen], installation: &Installation) -> Resolved {
     let mut resolved = Resolved {
@@ -27,6 +30,7 @@ pub fn resolve(documents: &Documents, nodes: &[VirtualNodeSeen], installation: &
             },
             ..Setup::default()
         },
+        problems: documents.unreadable.clone(),
         ..Resolved::default()
     };
     settings(&mut resolved, installation);
@@ -165,6 +169,12 @@ fn class(
     spec: &RunnerClassSpec,
     origins: &mut Collector<'_>,
 ) -> Result<(Class, ResolvedClass), String> {
+    if name.len() > MAX_CLASS_NAME {
+        return Err(format!(
+            "metadata.name is {} characters long: at most {MAX_CLASS_NAME}, since pods carry it as a label",
+            name.len()
+        ));
+    }
     let size = |path: &str, cpu: &str, memory: &str, max_runners| -> Result<Size, String> {
         Ok(Size {
             cpu_millis: quantity::cpu_millis(cpu).map_err(|error| format!("{path}.cpu: {error}"))?,

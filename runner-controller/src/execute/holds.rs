@@ -1,12 +1,14 @@
 //! What is under way, and what a failure holds back for a while.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use runner_core::plan::Hold;
+use tokio::sync::Notify;
 
+use crate::clock;
 use crate::ports::{CallError, CallErrorKind};
 
 /// The first pause after a failure; doubled for each further one.
@@ -36,7 +38,15 @@ impl Holds {
             Hold::InFlight => true,
             Hold::Until(until) => now < until.saturating_add(LONGEST + LONGEST).unwrap_or(Timestamp::MAX),
         });
-        entries.iter().map(|(name, entry)| (name.clone(), entry.hold)).collect()
+        let holds = |hold: Hold| match hold {
+            Hold::InFlight => true,
+            Hold::Until(until) => until > now,
+        };
+        entries
+            .iter()
+            .filter(|(_, entry)| holds(entry.hold))
+            .map(|(name, entry)| (name.clone(), entry.hold))
+            .collect()
     }
 
     pub(super) fn begin(&self, name: &str) {
@@ -78,6 +88,33 @@ impl Holds {
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Entry>> {
         self.by_name.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Holds a name back for a while if its action ends without a result: an action that panics is a bug, and must not keep
+/// its runner or job from ever being looked at again.
+pub(super) struct Guard {
+    armed: Option<(Arc<Holds>, String, Arc<Notify>)>,
+}
+
+impl Guard {
+    pub(super) fn new(holds: Arc<Holds>, name: String, finished: Arc<Notify>) -> Self {
+        Self { armed: Some((holds, name, finished)) }
+    }
+
+    pub(super) fn disarm(mut self) {
+        self.armed = None;
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if let Some((holds, name, finished)) = self.armed.take() {
+            let error = CallError::new(CallErrorKind::Refused, "the action ended without a result");
+            tracing::error!(subject = name, "an action on {name} ended without a result, which is a bug");
+            holds.failed(&name, &error, clock::now());
+            finished.notify_one();
+        }
     }
 }
 

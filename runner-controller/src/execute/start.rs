@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use runner_core::billing::group_size;
-use runner_core::lifecycle::{Launched, Registered, RunnerFact};
+use runner_core::lifecycle::{GroupFacts, Launched, Registered, RunnerFact, start_failure};
 use runner_core::reason::Reason;
 use runner_core::setup::PlaceKind;
 use secrecy::{ExposeSecret, SecretString};
@@ -16,20 +16,18 @@ use crate::config::{ResolvedClass, ResolvedPlace};
 use crate::ports::{CallError, CallErrorKind, CallResult, GroupOrder, PodOrder, Registration, agent};
 
 impl Outside {
-    /// Only what is reserved is ever started: a process that has lost the lead finds out here at the latest.
-    fn reserved(&self, order: &StepOrder) -> CallResult<()> {
+    /// Only what is reserved is ever started: a process that has lost the lead finds out here at the latest. A record
+    /// whose reservation is gone (an older state was restored) gets it again; it has counted all the time.
+    async fn reserved(&self, order: &StepOrder) -> CallResult<()> {
         if self.records.is_reserved(&order.runner.name) {
             return Ok(());
         }
-        Err(CallError::new(
-            CallErrorKind::Conflict,
-            format!("runner {} is not reserved by this process", order.runner.name),
-        ))
+        self.records.reserve(std::slice::from_ref(&order.runner.name)).await
     }
 
     /// Registers the runner with its source and stores what its agent needs.
     pub(super) async fn register(&self, order: &StepOrder) -> CallResult<Outcome> {
-        self.reserved(order)?;
+        self.reserved(order).await?;
         let runner = &order.runner;
         let provider = self.provider(&runner.job.source)?;
         self.records.record(&runner.name, &[RunnerFact::Registering(clock::now())]).await?;
@@ -39,13 +37,13 @@ impl Outside {
             Ok(credential) => credential,
             Err(error) => {
                 tracing::warn!(runner = runner.name, job = %runner.job, %error, "runner {} is not registered", runner.name);
-                self.sources.note_failure(&runner.job.source, &error);
+                self.sources.note_registration_failed(&runner.job.source, &error);
                 let reason = Reason::RegistrationFailed { why: error.message };
                 self.records.record(&runner.name, &[teardown_fact(&reason)]).await?;
                 return Ok(Outcome::Done);
             }
         };
-        self.sources.note_success(&runner.job.source);
+        self.sources.note_registered(&runner.job.source);
         let token = new_token();
         let hash = hex::encode(Sha256::digest(token.expose_secret().as_bytes()));
         let mut files: BTreeMap<String, SecretString> = credential.files;
@@ -63,14 +61,18 @@ impl Outside {
 
     /// Creates the runner's machine.
     pub(super) async fn launch(&self, order: &StepOrder) -> CallResult<Outcome> {
-        self.reserved(order)?;
+        self.reserved(order).await?;
         let runner = &order.runner;
         let (Some(class), Some(place)) = (&order.class, &order.place) else {
             let why = format!("class {} or place {} is no longer configured", runner.matched.class, runner.place);
             self.records.record(&runner.name, &[teardown_fact(&Reason::StartFailed { why })]).await?;
             return Ok(Outcome::Done);
         };
-        self.records.record(&runner.name, &[RunnerFact::Launching(clock::now())]).await?;
+        // Where its group will be is recorded with the intent, so that it is found whatever becomes of the documents.
+        let group = GroupFacts { id: self.address(order).id(), ..GroupFacts::default() };
+        self.records
+            .record(&runner.name, &[RunnerFact::Launching(clock::now()), RunnerFact::Group(group)])
+            .await?;
         match self.create_machine(order, class, place).await {
             Ok(uid) => {
                 let launched = Launched { uid, at: clock::now() };
@@ -79,7 +81,13 @@ impl Outside {
             }
             Err(error) if matches!(error.kind, CallErrorKind::Refused | CallErrorKind::Throttled(_)) => {
                 // Refused before anything was made.
-                let reason = Reason::StartFailed { why: error.message };
+                let reason = match error.kind {
+                    CallErrorKind::Throttled(_) => Reason::NoCapacity { why: error.message },
+                    CallErrorKind::Refused
+                    | CallErrorKind::Unavailable
+                    | CallErrorKind::NotFound
+                    | CallErrorKind::Conflict => start_failure(error.message),
+                };
                 self.records.record(&runner.name, &[teardown_fact(&reason)]).await?;
                 Ok(Outcome::Done)
             }

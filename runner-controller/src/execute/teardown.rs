@@ -6,6 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use runner_core::billing;
 use runner_core::job::JobState;
 use runner_core::lifecycle::{GroupFacts, RunnerFact};
+use runner_core::reason::Reason;
 use runner_core::setup::{PlaceKind, Price};
 
 use super::{Outcome, Outside, StepOrder, teardown_fact};
@@ -23,6 +24,12 @@ const CAPTURE_WITHIN: SignedDuration = SignedDuration::from_secs(30);
 const OWN_DELETE_AFTER: SignedDuration = SignedDuration::from_secs(30);
 /// Pause between two looks whether the group is gone.
 const GONE_PAUSE: Duration = Duration::from_secs(1);
+/// Pause after a deletion of Stint's own.
+const OWN_DELETE_PAUSE: Duration = Duration::from_secs(30);
+/// A deletion usually takes no longer than this; after it, the group is looked at less often.
+const GONE_SOON: SignedDuration = SignedDuration::from_secs(20);
+/// How long after its pod's deletion a group that was never seen may still appear.
+const SETTLED_AFTER: SignedDuration = SignedDuration::from_secs(20);
 /// Tag in which azure-aci keeps the pod's UID.
 const UID_TAG: &str = "UID";
 
@@ -40,6 +47,9 @@ impl Outside {
             }
             Err(error) => return Err(error),
         };
+        if !last && group.is_none() && !order.runs {
+            return Ok(Outcome::Again(GONE_PAUSE * 5));
+        }
         if !last && group.is_none() {
             tracing::warn!(
                 runner = runner.name,
@@ -67,7 +77,10 @@ impl Outside {
 
     /// Reads the group until its container shows as stopped, for a bounded time: it is about to.
     async fn read_until_stopped(&self, order: &StepOrder, address: &GroupAddress) -> CallResult<Option<Group>> {
-        let ends = order.runner.facts.agent.exiting.is_some() || order.because.as_ref().is_some_and(|reason| reason.code() == "ContainerEnded");
+        let ended = Reason::ContainerEnded.code();
+        let ends = order.runner.facts.agent.exiting.is_some()
+            || order.because.as_ref().is_some_and(|reason| reason.code() == ended)
+            || order.runner.facts.teardown.as_ref().is_some_and(|teardown| teardown.code == ended);
         let deadline = tokio::time::Instant::now() + LAST_READING;
         loop {
             let group = self.own_group(order, address).await?;
@@ -106,6 +119,12 @@ impl Outside {
 
     async fn keep_logs(&self, order: &StepOrder, address: &GroupAddress) {
         let runner = &order.runner;
+        // What the agent sent says more than the 16 KB that Azure keeps of a stopped container.
+        if runner.facts.agent.exiting.is_some()
+            && self.ledger.logs(&runner.name).await.is_ok_and(|kept| !kept.is_empty())
+        {
+            return;
+        }
         let text = match self.groups.logs(address, CONTAINER).await {
             Ok(text) if text.is_empty() => return,
             Ok(text) => text,
@@ -147,6 +166,9 @@ impl Outside {
         let runner = &order.runner;
         let address = self.address(order);
         let Some(group) = self.own_group(order, &address).await? else {
+            if self.may_still_come(order) {
+                return Ok(Outcome::Again(GONE_PAUSE * 2));
+            }
             self.record(order, &[RunnerFact::Gone(clock::now())]).await?;
             let ended = runner.facts.agent.exiting.or(runner.facts.group.as_ref().and_then(|group| group.stopped));
             if let Some(took) = ended.and_then(|at| Duration::try_from(clock::now().duration_since(at)).ok()) {
@@ -164,8 +186,20 @@ impl Outside {
                 address.name
             );
             self.groups.delete(&address).await?;
+            // Deletions count against a quota of Azure's: not one a second.
+            return Ok(Outcome::Again(OWN_DELETE_PAUSE));
         }
-        Ok(Outcome::Again(GONE_PAUSE))
+        let long = passed(asked, GONE_SOON);
+        Ok(Outcome::Again(if long { GONE_PAUSE * 5 } else { GONE_PAUSE }))
+    }
+
+    /// Whether a group that nobody ever saw may still be created: azure-aci may have been about to when its pod was
+    /// deleted, so that a single 404 does not yet say that there is none.
+    fn may_still_come(&self, order: &StepOrder) -> bool {
+        let facts = &order.runner.facts;
+        let seen = facts.group.as_ref().is_some_and(|group| group.seen_at.is_some()) || facts.agent.booted.is_some();
+        let asked = facts.deleting.unwrap_or(order.runner.created_at);
+        order.runner.kind == PlaceKind::VirtualNode && !seen && !passed(asked, SETTLED_AFTER)
     }
 
     /// Commits the runner's ledger row.
@@ -215,6 +249,18 @@ impl Outside {
     /// Deletes the runner's registration; where its source says that it is busy, the runner stays.
     pub(super) async fn deregister(&self, order: &StepOrder) -> CallResult<Outcome> {
         let runner = &order.runner;
+        if runner.ending() && !self.sources.is_configured(&runner.job.source) {
+            // Nobody can be asked any more, and nothing of it runs.
+            tracing::warn!(
+                runner = runner.name,
+                source = runner.job.source,
+                "source {} is no longer configured; the registration of {} is left to it",
+                runner.job.source,
+                runner.name
+            );
+            self.record(order, &[RunnerFact::Deregistered(clock::now())]).await?;
+            return Ok(Outcome::Done);
+        }
         let provider = self.provider(&runner.job.source)?;
         let id = runner.facts.registered.as_ref().map(|registered| registered.id);
         match provider.deregister(&runner.scope, &runner.name, id).await? {
@@ -251,6 +297,8 @@ fn merged(before: Option<&GroupFacts>, group: &Group) -> GroupFacts {
         started: group.started.or(before.started),
         stopped: group.stopped.or(before.stopped),
         seen_at: Some(clock::now()),
+        failed: (group.provisioning_state == "Failed")
+            .then(|| group.message.clone().unwrap_or_else(|| "Azure could not provision the group".to_owned())),
     }
 }
 

@@ -145,6 +145,7 @@ fn describe(job: &Value, repository: &Value) -> Result<JobDescription, String> {
         url: text(&job["html_url"], MAX_URL)
             .filter(|url| url.starts_with("https://") || url.starts_with("http://")),
         labels: labels(&job["labels"])?,
+        created_at: job["created_at"].as_str().and_then(|at| at.parse().ok()),
         repository: full_name.to_owned(),
     })
 }

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use futures::{StreamExt, TryStreamExt};
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event};
+use kube::core::DeserializeGuard;
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 use tokio::sync::Notify;
@@ -38,7 +39,7 @@ struct Entry<V> {
     value: V,
 }
 
-impl<V: Clone> Cache<V> {
+impl<V: Clone + PartialEq> Cache<V> {
     pub(super) fn new(changed: Arc<Notify>) -> Arc<Self> {
         let inner = Inner {
             objects: BTreeMap::new(),
@@ -62,7 +63,11 @@ impl<V: Clone> Cache<V> {
             if buried || newer {
                 return;
             }
-            inner.objects.insert(name.to_owned(), Entry { version, value });
+            let before = inner.objects.insert(name.to_owned(), Entry { version, value: value.clone() });
+            // Heartbeats, and the echo of an own write, change nothing that anybody looks at.
+            if before.is_some_and(|before| before.value == value) {
+                return;
+            }
         }
         self.changed.notify_one();
     }
@@ -139,16 +144,17 @@ pub(super) fn version_of(object: &impl Resource) -> u64 {
     object.meta().resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or(0)
 }
 
-/// Keeps a cache in step with a kind for as long as the handle lives.
+/// Keeps a cache in step with a kind for as long as the handle lives. `convert` is also given objects that cannot be read,
+/// with why: one of them must not keep all others from being seen.
 pub(super) fn follow<K, V>(
     cache: Arc<Cache<V>>,
-    api: Api<K>,
+    api: Api<DeserializeGuard<K>>,
     selector: Option<String>,
-    convert: impl Fn(&K) -> V + Send + 'static,
+    convert: impl Fn(Result<&K, String>) -> Option<V> + Send + 'static,
 ) -> AbortOnDropHandle<()>
 where
-    K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
-    V: Clone + Send + 'static,
+    K: Resource<DynamicType: Clone + Debug> + Clone + Debug + DeserializeOwned + Send + 'static,
+    V: Clone + PartialEq + Send + 'static,
 {
     let config = watcher::Config { label_selector: selector, ..watcher::Config::default() };
     AbortOnDropHandle::new(tokio::spawn(async move {
@@ -164,13 +170,25 @@ where
     }))
 }
 
-fn take<K: Resource, V: Clone>(cache: &Cache<V>, event: Event<K>, convert: &impl Fn(&K) -> V) {
+fn take<K: Resource, V: Clone + PartialEq>(
+    cache: &Cache<V>,
+    event: Event<DeserializeGuard<K>>,
+    convert: &impl Fn(Result<&K, String>) -> Option<V>,
+) {
     match event {
         Event::Init => cache.begin_list(),
         Event::InitDone => cache.end_list(),
         Event::InitApply(object) | Event::Apply(object) => {
-            if let Some(name) = object.meta().name.clone() {
-                cache.apply(&name, version_of(&object), convert(&object));
+            let Some(name) = object.meta().name.clone() else { return };
+            let version = version_of(&object);
+            let read = object.0.as_ref().map_err(|unreadable| unreadable.error.clone());
+            if let Err(error) = &read {
+                tracing::error!(kind = std::any::type_name::<K>(), name, error, "an object cannot be read: {error}");
+            }
+            match convert(read) {
+                Some(value) => cache.apply(&name, version, value),
+                // It counts as not there, so that it stops nothing else.
+                None => cache.delete(&name, Some(version)),
             }
         }
         Event::Delete(object) => {

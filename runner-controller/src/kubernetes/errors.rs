@@ -10,6 +10,7 @@ pub(super) fn call_error(call: &str, error: &Error) -> CallError {
         Error::Api(status) => {
             let kind = match status.code {
                 404 => CallErrorKind::NotFound,
+                408 => CallErrorKind::Unavailable,
                 409 => CallErrorKind::Conflict,
                 429 => {
                     let after = status.details.as_ref().map(|details| details.retry_after_seconds).unwrap_or(0);
@@ -21,7 +22,8 @@ pub(super) fn call_error(call: &str, error: &Error) -> CallError {
             };
             (kind, format!("{} ({})", status.message, status.code))
         }
-        Error::SerdeError(error) => (CallErrorKind::Refused, format!("unexpected answer: {error}")),
+        // The call may have been carried out.
+        Error::SerdeError(error) => (CallErrorKind::Unavailable, format!("unexpected answer: {error}")),
         other => (CallErrorKind::Unavailable, one_line(other)),
     };
     CallError::new(kind, format!("Kubernetes, {call}: {message}"))

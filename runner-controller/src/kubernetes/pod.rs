@@ -7,8 +7,8 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
-    Container, EnvVar, LocalObjectReference, Pod, PodSpec, PodTemplateSpec, ResourceRequirements, SecretVolumeSource,
-    Toleration, Volume, VolumeMount,
+    Container, EnvVar, LocalObjectReference, Pod, PodSpec, PodTemplateSpec, ResourceRequirements,
+    SecretVolumeSource, Toleration, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -30,7 +30,9 @@ const ACTIVE_DEADLINE_SECONDS: i64 = 5 * 24 * 3600 + 3600;
 pub(super) fn build(cluster: &Cluster, order: &PodOrder) -> Result<Pod, String> {
     let (runner, class, place) = (&order.runner, &order.class, &order.place);
     let template: PodTemplateSpec = match &class.pod_template {
-        Some(value) => serde_json::from_value(value.clone()).map_err(|error| format!("podTemplate: {error}"))?,
+        Some(value) => {
+            serde_json::from_value(value.clone()).map_err(|error| format!("podTemplate: {error}"))?
+        }
         None => PodTemplateSpec::default(),
     };
     let extra_meta = template.metadata.unwrap_or_default();
@@ -52,11 +54,13 @@ pub(super) fn build(cluster: &Cluster, order: &PodOrder) -> Result<Pod, String> 
     }
 
     let mut env = own.env.unwrap_or_default();
-    env.extend(agent::environment(&runner.name, place.callback.as_ref()).into_iter().map(|(name, value)| EnvVar {
-        name,
-        value: Some(value),
-        value_from: None,
-    }));
+    env.extend(
+        agent::environment(&runner.name, place.callback.as_ref()).into_iter().map(|(name, value)| EnvVar {
+            name,
+            value: Some(value),
+            value_from: None,
+        }),
+    );
     let mut mounts = own.volume_mounts.unwrap_or_default();
     mounts.push(VolumeMount {
         name: VOLUME.to_owned(),
@@ -95,7 +99,11 @@ pub(super) fn build(cluster: &Cluster, order: &PodOrder) -> Result<Pod, String> 
             node_selector: Some(place.node_selector.clone()).filter(|selector| !selector.is_empty()),
             tolerations: Some(tolerations),
             image_pull_secrets: Some(
-                class.image_pull_secrets.iter().map(|name| LocalObjectReference { name: name.clone() }).collect(),
+                class
+                    .image_pull_secrets
+                    .iter()
+                    .map(|name| LocalObjectReference { name: name.clone() })
+                    .collect(),
             )
             .filter(|secrets: &Vec<LocalObjectReference>| !secrets.is_empty()),
             volumes: Some(volumes),
@@ -140,3 +148,6 @@ fn tolerations() -> Vec<Toleration> {
         exists("node.kubernetes.io/unreachable", "NoExecute"),
     ]
 }
+
+#[cfg(test)]
+mod tests;

@@ -25,10 +25,17 @@ pub struct KubernetesPods {
     _watches: [AbortOnDropHandle<()>; 2],
 }
 
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 struct SeenPod {
     machine: Machine,
     version: String,
+}
+
+fn seen(pod: &trimmed::TrimmedPod) -> SeenPod {
+    SeenPod {
+        machine: trimmed::machine(pod, clock::now()),
+        version: pod.metadata.resource_version.clone().unwrap_or_default(),
+    }
 }
 
 impl KubernetesPods {
@@ -42,12 +49,14 @@ impl KubernetesPods {
                 pods.clone(),
                 trimmed::pods(&cluster.client, &cluster.namespace),
                 Some(selector),
-                |pod: &trimmed::TrimmedPod| SeenPod {
-                    machine: trimmed::machine(pod, clock::now()),
-                    version: pod.metadata.resource_version.clone().unwrap_or_default(),
-                },
+                |pod: Result<&trimmed::TrimmedPod, String>| pod.ok().map(seen),
             ),
-            follow(nodes.clone(), trimmed::nodes(&cluster.client), None, trimmed::virtual_node),
+            follow(
+                nodes.clone(),
+                trimmed::nodes(&cluster.client),
+                None,
+                |node: Result<&trimmed::TrimmedNode, String>| Some(trimmed::virtual_node(node.ok()?)),
+            ),
         ];
         Self { cluster, pods, nodes, changed, _watches: watches }
     }
@@ -85,11 +94,7 @@ impl Pods for KubernetesPods {
         // What was created shows at once, so that the next pass does not take it for vanished.
         let value = serde_json::to_value(&created).unwrap_or_default();
         if let Ok(trimmed) = serde_json::from_value::<trimmed::TrimmedPod>(value) {
-            let seen = SeenPod {
-                machine: trimmed::machine(&trimmed, clock::now()),
-                version: trimmed.metadata.resource_version.clone().unwrap_or_default(),
-            };
-            self.pods.apply(name, super::cache::version_of(&created), seen);
+            self.pods.apply(name, super::cache::version_of(&created), seen(&trimmed));
         }
         Ok(created.metadata.uid.unwrap_or_default())
     }
@@ -109,13 +114,20 @@ impl Pods for KubernetesPods {
     }
 
     async fn delete(&self, runner: &Runner) -> CallResult<()> {
-        let Some(launched) = &runner.facts.launched else { return Ok(()) };
+        let uid = match &runner.facts.launched {
+            Some(launched) => launched.uid.clone(),
+            // Its creation was not seen to succeed, yet it may have: whatever bears the runner's label is its pod.
+            None => match self.find(runner).await? {
+                Some(uid) => uid,
+                None => return Ok(()),
+            },
+        };
         let seen = self.pods.get(&runner.name);
         // A pod that no node has may get one at this very moment: then it is looked at again before it goes.
         let version = seen.filter(|seen| !seen.machine.scheduled).map(|seen| seen.version);
         let params = DeleteParams {
             grace_period_seconds: Some(0),
-            preconditions: Some(Preconditions { uid: Some(launched.uid.clone()), resource_version: version.clone() }),
+            preconditions: Some(Preconditions { uid: Some(uid), resource_version: version.clone() }),
             ..DeleteParams::default()
         };
         match self.cluster.api::<Pod>().delete(&runner.name, &params).await {

@@ -38,9 +38,9 @@ pub struct KubernetesRecords {
     cluster: Cluster,
     jobs: Arc<Cache<Job>>,
     runners: Arc<Cache<SeenRunner>>,
-    sources: Arc<Cache<RunnerSourceSpec>>,
-    classes: Arc<Cache<RunnerClassSpec>>,
-    places: Arc<Cache<RunnerPlaceSpec>>,
+    sources: Arc<Cache<Result<RunnerSourceSpec, String>>>,
+    classes: Arc<Cache<Result<RunnerClassSpec, String>>>,
+    places: Arc<Cache<Result<RunnerPlaceSpec, String>>>,
     admission: Mutex<Option<Admission>>,
     noted: Mutex<HashMap<(&'static str, String), Option<String>>>,
     changed: Arc<Notify>,
@@ -48,14 +48,19 @@ pub struct KubernetesRecords {
     _watches: Vec<AbortOnDropHandle<()>>,
 }
 
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 struct SeenRunner {
     runner: CoreRunner,
     uid: String,
+    version: String,
 }
 
 fn seen(record: &Runner) -> SeenRunner {
-    SeenRunner { runner: convert::runner(record), uid: record.meta().uid.clone().unwrap_or_default() }
+    SeenRunner {
+        runner: convert::runner(record),
+        uid: record.meta().uid.clone().unwrap_or_default(),
+        version: record.meta().resource_version.clone().unwrap_or_default(),
+    }
 }
 
 impl KubernetesRecords {
@@ -66,11 +71,17 @@ impl KubernetesRecords {
         let (sources, classes, places) =
             (Cache::new(changed.clone()), Cache::new(changed.clone()), Cache::new(changed.clone()));
         let watches = vec![
-            follow(jobs.clone(), cluster.api::<RunnerJob>(), None, convert::job),
-            follow(runners.clone(), cluster.api::<Runner>(), None, seen),
-            follow(sources.clone(), cluster.api::<RunnerSource>(), None, |document| document.spec.clone()),
-            follow(classes.clone(), cluster.api::<RunnerClass>(), None, |document| document.spec.clone()),
-            follow(places.clone(), cluster.api::<RunnerPlace>(), None, |document| document.spec.clone()),
+            follow(jobs.clone(), cluster.api(), None, |job: Result<&RunnerJob, String>| job.ok().map(convert::job)),
+            follow(runners.clone(), cluster.api(), None, |runner: Result<&Runner, String>| runner.ok().map(seen)),
+            follow(sources.clone(), cluster.api(), None, |document: Result<&RunnerSource, String>| {
+                Some(document.map(|document| document.spec.clone()))
+            }),
+            follow(classes.clone(), cluster.api(), None, |document: Result<&RunnerClass, String>| {
+                Some(document.map(|document| document.spec.clone()))
+            }),
+            follow(places.clone(), cluster.api(), None, |document: Result<&RunnerPlace, String>| {
+                Some(document.map(|document| document.spec.clone()))
+            }),
         ];
         Self {
             cluster,
@@ -91,11 +102,25 @@ impl KubernetesRecords {
         self.admission.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// The reservations as this process last wrote them; read again where a write was not answered.
+    async fn own_admission(&self) -> CallResult<Admission> {
+        let lost = || CallError::new(CallErrorKind::Conflict, "another process has taken the reservations over");
+        let own = self.admission().ok_or_else(lost)?;
+        if own.metadata.resource_version.is_some() {
+            return Ok(own);
+        }
+        let found = self.cluster.api::<Admission>().get_opt(ADMISSION).await;
+        let found = found.map_err(|error| call_error("read Admission", &error))?;
+        let stored = found
+            .filter(|found| (found.spec.epoch, &found.spec.holder) == (own.spec.epoch, &own.spec.holder))
+            .ok_or_else(lost)?;
+        *self.admission.lock().unwrap_or_else(PoisonError::into_inner) = Some(stored.clone());
+        Ok(stored)
+    }
+
     /// Replaces the reservations by what `change` makes of them, if nobody else has changed them since.
     async fn swap(&self, change: impl FnOnce(&mut BTreeSet<String>) + Send) -> CallResult<()> {
-        let Some(mut admission) = self.admission() else {
-            return Err(CallError::new(CallErrorKind::Conflict, "this process has not taken over the reservations"));
-        };
+        let mut admission = self.own_admission().await?;
         let before: BTreeSet<String> = admission.spec.reserved.iter().cloned().collect();
         let mut after = before.clone();
         change(&mut after);
@@ -122,7 +147,9 @@ impl KubernetesRecords {
                     return Err(CallError::new(CallErrorKind::Conflict, error.message));
                 }
                 // The answer may be lost: what is stored is read again before the next change.
-                *known = None;
+                if let Some(known) = known.as_mut() {
+                    known.metadata.resource_version = None;
+                }
                 Err(error)
             }
         }
@@ -170,13 +197,26 @@ impl Records for KubernetesRecords {
     }
 
     fn documents(&self) -> Option<Arc<Documents>> {
-        fn by_name<V: Clone>(cache: &Cache<V>) -> Option<BTreeMap<String, V>> {
-            cache.all().map(|all| all.into_iter().collect())
+        fn readable<V: Clone + PartialEq>(
+            kind: &'static str,
+            cache: &Cache<Result<V, String>>,
+            unreadable: &mut Vec<Problem>,
+        ) -> Option<BTreeMap<String, V>> {
+            let mut documents = BTreeMap::new();
+            for (name, document) in cache.all()? {
+                match document {
+                    Ok(spec) => drop(documents.insert(name, spec)),
+                    Err(message) => unreadable.push(Problem { kind, name, message: format!("spec: {message}") }),
+                }
+            }
+            Some(documents)
         }
+        let mut unreadable = Vec::new();
         Some(Arc::new(Documents {
-            sources: by_name(&self.sources)?,
-            classes: by_name(&self.classes)?,
-            places: by_name(&self.places)?,
+            sources: readable("RunnerSource", &self.sources, &mut unreadable)?,
+            classes: readable("RunnerClass", &self.classes, &mut unreadable)?,
+            places: readable("RunnerPlace", &self.places, &mut unreadable)?,
+            unreadable,
         }))
     }
 
@@ -221,6 +261,7 @@ impl Records for KubernetesRecords {
         admission.spec.epoch = admission.spec.epoch.saturating_add(1);
         holder.clone_into(&mut admission.spec.holder);
         ledger.clone_into(&mut admission.spec.ledger);
+        *self.admission.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.replace_admission(&admission).await
     }
 
@@ -331,7 +372,14 @@ impl Records for KubernetesRecords {
         let change = convert::status_patch(&known.runner.facts, facts)
             .map_err(|error| CallError::new(CallErrorKind::Refused, format!("Runner {runner}: {error}")))?;
         let Some(change) = change else { return Ok(()) };
-        let patch = Patch::Merge(json!({"status": change}));
+        let mut patch = json!({"status": change});
+        // An intent is compared and swapped: of two processes that both hold themselves to be the one that acts, one
+        // makes the call.
+        let intent = |fact: &RunnerFact| matches!(fact, RunnerFact::Registering(_) | RunnerFact::Launching(_));
+        if facts.iter().any(intent) && let Some(patch) = patch.as_object_mut() {
+            patch.insert("metadata".to_owned(), json!({"resourceVersion": known.version}));
+        }
+        let patch = Patch::Merge(patch);
         let stored = self
             .cluster
             .api::<Runner>()
@@ -389,16 +437,17 @@ impl Records for KubernetesRecords {
         // Deleted by now, if not for the finalizer, which therefore goes last: as long as the record shows, its
         // registrations and groups are looked after.
         let patch: Patch<serde_json::Value> = Patch::Merge(json!({"metadata": {"finalizers": null}}));
-        match api.patch(runner, &PatchParams::default(), &patch).await {
-            Ok(_) => {}
+        let version = match api.patch(runner, &PatchParams::default(), &patch).await {
+            Ok(last) => Some(version_of(&last)),
             Err(error) => {
                 let error = call_error("drop a Runner's finalizer", &error);
                 if error.kind != CallErrorKind::NotFound {
                     return Err(error);
                 }
+                None
             }
-        }
-        self.runners.delete(runner, Some(u64::MAX));
+        };
+        self.runners.delete(runner, version);
         Ok(())
     }
 
@@ -431,12 +480,14 @@ impl Records for KubernetesRecords {
                 wanted.insert((kind, name), text);
             }
         };
-        fn names<V: Clone>(cache: &Cache<V>) -> Vec<String> {
+        fn names<V: Clone + PartialEq>(cache: &Cache<V>) -> Vec<String> {
             cache.all().unwrap_or_default().into_iter().map(|(name, _)| name).collect()
         }
         all("RunnerSource", names(&self.sources));
         all("RunnerClass", names(&self.classes));
         all("RunnerPlace", names(&self.places));
+        self.noted.lock().unwrap_or_else(PoisonError::into_inner).retain(|document, _| wanted.contains_key(document));
+        let mut first = Ok(());
         for ((kind, name), problem) in &wanted {
             let known = self.noted.lock().unwrap_or_else(PoisonError::into_inner).get(&(*kind, name.clone())).cloned();
             if known.as_ref() == Some(problem) {
@@ -451,13 +502,16 @@ impl Records for KubernetesRecords {
                 "RunnerClass" => self.cluster.api::<RunnerClass>().patch_status(name, &params, &patch).await.map(drop),
                 _place => self.cluster.api::<RunnerPlace>().patch_status(name, &params, &patch).await.map(drop),
             };
-            result.map_err(|error| call_error("write a document's status", &error))?;
+            if let Err(error) = result {
+                first = first.and(Err(call_error("write a document's status", &error)));
+                continue;
+            }
             self.noted
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .insert((kind, name.clone()), problem.clone());
         }
-        Ok(())
+        first
     }
 }
 

@@ -108,6 +108,8 @@ struct DescriptionForm {
     workflow: Option<String>,
     url: Option<String>,
     labels: Vec<String>,
+    #[serde(default)]
+    created_at: Option<Timestamp>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -254,6 +256,8 @@ struct GroupForm {
     started: Option<Timestamp>,
     stopped: Option<Timestamp>,
     seen_at: Option<Timestamp>,
+    #[serde(default)]
+    failed: Option<String>,
 }
 
 #[cfg(test)]

@@ -25,6 +25,7 @@ fn fact(id: &str, action: JobAction, heard: i64) -> JobFact {
 
 fn told(job: &str, fact: JobFact) -> Told {
     let description = JobDescription {
+        created_at: None,
         owner: "acme".to_owned(),
         repository: "acme/web".to_owned(),
         public: false,

@@ -69,7 +69,10 @@ impl GroupMachines {
             for runner in live {
                 match groups.get(&address_of(runner, None)).await {
                     Ok(group) => changed |= self.note_read(&runner.name, group.as_ref()),
-                    Err(error) => tracing::warn!(runner = runner.name, %error, "a group cannot be read"),
+                    Err(error) => {
+                        tracing::warn!(runner = runner.name, %error, "the group of {} cannot be read", runner.name);
+                        changed |= self.note_unreadable(&runner.name);
+                    }
                 }
             }
             if changed {
@@ -90,6 +93,25 @@ impl GroupMachines {
             Some(machine) => seen.machines.insert(runner.to_owned(), machine),
             None => seen.machines.remove(runner),
         };
+        true
+    }
+
+    /// Takes a group that was never read to run, until it can be read: that ends nothing without its source being asked,
+    /// and keeps no other runner from being looked after.
+    fn note_unreadable(&self, runner: &str) -> bool {
+        let mut seen = self.lock();
+        if !seen.read.insert(runner.to_owned()) {
+            return false;
+        }
+        let machine = Machine {
+            uid: String::new(),
+            phase: MachinePhase::Running,
+            scheduled: true,
+            since: clock::now(),
+            why: Some("its group cannot be read".to_owned()),
+            deleting: false,
+        };
+        seen.machines.insert(runner.to_owned(), machine);
         true
     }
 

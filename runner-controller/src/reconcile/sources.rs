@@ -6,14 +6,19 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
+use runner_core::job::{JobDescription, JobKey};
+use runner_core::setup::Scope;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::{Notify, watch};
 
 use crate::clock;
 use crate::config::{Problem, Resolved, ResolvedSource};
 use crate::intake::{IntakeRules, IntakeSource};
-use crate::ports::{CallError, CallErrorKind, Provider, Records};
+use crate::ports::{
+    CallError, CallErrorKind, CallResult, Credential, Deregistered, JobReading, Provider, Records, Registration,
+};
 use crate::providers::github::{GitHubAuth, GitHubProvider, GitHubSettings};
 use crate::telemetry::Metrics;
 
@@ -28,7 +33,7 @@ const UNSAID: Duration = Duration::from_secs(60);
 pub struct Sources {
     records: Arc<dyn Records>,
     metrics: Arc<Metrics>,
-    entries: Mutex<BTreeMap<String, Entry>>,
+    entries: Arc<Mutex<BTreeMap<String, Entry>>>,
     rules: watch::Sender<Arc<IntakeRules>>,
     changed: Notify,
 }
@@ -38,7 +43,46 @@ struct Entry {
     secret: HashMap<String, SecretString>,
     provider: Option<Arc<GitHubProvider>>,
     problem: Option<String>,
+    /// No registration is tried before this, and why.
     trouble: Option<(Timestamp, String)>,
+    /// The source wants no calls at all before this.
+    throttled_until: Option<Timestamp>,
+}
+
+/// A client that minds what its source said of being called too often.
+struct Gated {
+    provider: Arc<GitHubProvider>,
+    entries: Arc<Mutex<BTreeMap<String, Entry>>>,
+    source: String,
+}
+
+impl Gated {
+    fn minded<T>(&self, result: CallResult<T>) -> CallResult<T> {
+        if let Err(CallError { kind: CallErrorKind::Throttled(after), .. }) = &result {
+            let pause = SignedDuration::try_from(after.unwrap_or(UNSAID)).unwrap_or(PAUSE);
+            let until = clock::now().saturating_add(pause).unwrap_or(Timestamp::MAX);
+            let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(entry) = entries.get_mut(&self.source) {
+                entry.throttled_until = entry.throttled_until.max(Some(until));
+            }
+        }
+        result
+    }
+}
+
+#[async_trait]
+impl Provider for Gated {
+    async fn register(&self, registration: &Registration) -> CallResult<Credential> {
+        self.minded(self.provider.register(registration).await)
+    }
+
+    async fn deregister(&self, scope: &Scope, name: &str, id: Option<u64>) -> CallResult<Deregistered> {
+        self.minded(self.provider.deregister(scope, name, id).await)
+    }
+
+    async fn read_job(&self, job: &JobKey, what: &JobDescription) -> CallResult<Option<JobReading>> {
+        self.minded(self.provider.read_job(job, what).await)
+    }
 }
 
 impl Sources {
@@ -47,7 +91,7 @@ impl Sources {
         Self {
             records,
             metrics,
-            entries: Mutex::new(BTreeMap::new()),
+            entries: Arc::default(),
             rules: watch::Sender::new(Arc::new(IntakeRules::default())),
             changed: Notify::new(),
         }
@@ -63,9 +107,29 @@ impl Sources {
         self.changed.notified().await;
     }
 
-    /// The client of a source, if it can be used.
-    pub fn provider(&self, name: &str) -> Option<Arc<dyn Provider>> {
-        self.lock().get(name).and_then(|entry| entry.provider.clone()).map(|provider| provider as Arc<dyn Provider>)
+    /// Whether a source of this name is configured, be it usable or not.
+    pub fn is_configured(&self, name: &str) -> bool {
+        self.lock().contains_key(name)
+    }
+
+    /// The client of a source.
+    ///
+    /// # Errors
+    /// Why it cannot be used now; `Throttled` while the source wants no calls.
+    pub fn provider(&self, name: &str) -> CallResult<Arc<dyn Provider>> {
+        let entries = self.lock();
+        let unusable = |why: &str| CallError::new(CallErrorKind::Unavailable, format!("source {name}: {why}"));
+        let entry = entries.get(name).ok_or_else(|| unusable("it is not configured"))?;
+        let provider = entry
+            .provider
+            .clone()
+            .ok_or_else(|| unusable(entry.problem.as_deref().unwrap_or("it cannot be used")))?;
+        let left = entry.throttled_until.map(|until| until.duration_since(clock::now()));
+        if let Some(left) = left.and_then(|left| Duration::try_from(left).ok()).filter(|left| !left.is_zero()) {
+            let message = format!("source {name} wants no calls for another {} s", left.as_secs());
+            return Err(CallError::new(CallErrorKind::Throttled(Some(left)), message));
+        }
+        Ok(Arc::new(Gated { provider, entries: self.entries.clone(), source: name.to_owned() }))
     }
 
     /// Sources at which no runner can register now, and why.
@@ -94,7 +158,7 @@ impl Sources {
     }
 
     /// Notes that a registration failed: where the source itself is in trouble, no further one is tried for a while.
-    pub fn note_failure(&self, name: &str, error: &CallError) {
+    pub fn note_registration_failed(&self, name: &str, error: &CallError) {
         let pause = match error.kind {
             CallErrorKind::Unavailable | CallErrorKind::Refused | CallErrorKind::NotFound => PAUSE,
             CallErrorKind::Throttled(after) => SignedDuration::try_from(after.unwrap_or(UNSAID)).unwrap_or(PAUSE),
@@ -107,7 +171,7 @@ impl Sources {
     }
 
     /// Notes that a registration succeeded.
-    pub fn note_success(&self, name: &str) {
+    pub fn note_registered(&self, name: &str) {
         if let Some(entry) = self.lock().get_mut(name) {
             entry.trouble = None;
             for limit in entry.provider.iter().flat_map(|provider| provider.rate_limits()) {
@@ -145,7 +209,7 @@ impl Sources {
                             Ok(provider) => (Some(Arc::new(provider)), None),
                             Err(problem) => (None, Some(problem)),
                         };
-                        let entry = Entry { resolved: source.clone(), secret, provider, problem, trouble: None };
+                        let entry = Entry { resolved: source.clone(), secret, provider, problem, trouble: None, throttled_until: None };
                         entries.insert(name.clone(), entry);
                     }
                 }
@@ -169,6 +233,7 @@ impl Sources {
                             provider: None,
                             problem: Some(message),
                             trouble: None,
+                            throttled_until: None,
                         };
                         entries.insert(name.clone(), entry);
                     }

@@ -54,6 +54,8 @@ pub struct RunSettings {
     pub adopt_ledger: bool,
     /// How many jobs are stored at most.
     pub most_jobs: usize,
+    /// How long deliveries are still taken once the process is to end: others learn of that with a delay.
+    pub shutdown_delay: Duration,
     /// Listener for webhooks and call-backs.
     pub listen: SocketAddr,
     /// Listener for probes and metrics.
@@ -104,15 +106,16 @@ impl Controller {
     /// What of the settings cannot be used, and what to do about it.
     pub async fn start(settings: RunSettings) -> anyhow::Result<Self> {
         let metrics = Arc::new(Metrics::new());
-        let stop = CancellationToken::new();
+        // The one ends acting, the other everything else.
+        let (stop, close) = (CancellationToken::new(), CancellationToken::new());
         let tasks = TaskTracker::new();
         let ledger: Arc<dyn Ledger> =
             Arc::new(SqliteLedger::open(&settings.ledger).await.context("the ledger cannot be opened")?);
         let groups: Arc<dyn Groups> = Arc::new(ArmClient::new(&settings.azure, &settings.azure_credential).context("Azure")?);
-        let Store { records, pods, cluster } = Store::open(&settings, &stop, &tasks).await?;
+        let Store { records, pods, cluster } = Store::open(&settings, &close, &tasks).await?;
 
         let group_machines = Arc::new(GroupMachines::default());
-        tasks.spawn(cancelled(&stop, group_machines.clone().follow(records.clone(), groups.clone())));
+        tasks.spawn(cancelled(&close, group_machines.clone().follow(records.clone(), groups.clone())));
         let sources = Arc::new(Sources::new(records.clone(), metrics.clone()));
         let resolved = watch::Sender::new(None);
 
@@ -126,7 +129,7 @@ impl Controller {
             let listen = async |flag: &str, at: SocketAddr, router| -> anyhow::Result<SocketAddr> {
                 let listener = TcpListener::bind(at).await.with_context(|| format!("{flag} {at} cannot be bound"))?;
                 let bound = listener.local_addr()?;
-                tasks.spawn(serve(listener, router, ServeLimits::default(), stop.clone()));
+                tasks.spawn(serve(listener, router, ServeLimits::default(), close.clone()));
                 Ok(bound)
             };
             let public = listen("--listen", settings.listen, public).await?;
@@ -151,6 +154,7 @@ impl Controller {
             installation: settings.installation.clone(),
             metrics: metrics.clone(),
         });
+        let unready = readiness.clone();
         let acting = Acting {
             reconciler: Reconciler::new(observer.clone(), outside, resolved.clone()),
             records: records.clone(),
@@ -162,13 +166,23 @@ impl Controller {
             identity: settings.identity.clone(),
             adopt_ledger: settings.adopt_ledger,
         };
-        tasks.spawn(cancelled(&stop, sources.follow(resolved.subscribe())));
-        tasks.spawn(cancelled(&stop, follow_documents(observer, resolved)));
+        tasks.spawn(cancelled(&close, sources.follow(resolved.subscribe())));
+        tasks.spawn(cancelled(&close, follow_documents(observer, resolved)));
         tracing::info!(%address, %internal_address, %api_address, "Stint listens for webhooks on {address}");
-        let stopping = stop.clone();
+        let (stopping, shutdown_delay) = (stop.clone(), settings.shutdown_delay);
         let main = tokio::spawn(async move {
-            acting.run(&stopping).await;
-            stopping.cancel();
+            let act = async {
+                acting.run(&stopping).await;
+                stopping.cancel();
+            };
+            // Whoever routes deliveries here learns with a delay that it must not: until then they are taken.
+            let linger = async {
+                stopping.cancelled().await;
+                unready.send_replace(Readiness::NotReady("it is stopping".to_owned()));
+                tokio::time::sleep(shutdown_delay).await;
+            };
+            tokio::join!(act, linger);
+            close.cancel();
             tasks.close();
             tasks.wait().await;
         });
@@ -199,7 +213,7 @@ struct Store {
 }
 
 impl Store {
-    async fn open(settings: &RunSettings, stop: &CancellationToken, tasks: &TaskTracker) -> anyhow::Result<Self> {
+    async fn open(settings: &RunSettings, close: &CancellationToken, tasks: &TaskTracker) -> anyhow::Result<Self> {
         match &settings.records {
             RecordsSettings::Kubernetes { kubeconfig, namespace } => {
                 let cluster =
@@ -216,7 +230,7 @@ impl Store {
                 records.set_documents(read);
                 records.set_secrets(secrets);
                 let records = Arc::new(records);
-                tasks.spawn(cancelled(stop, follow_files(documents.clone(), records.clone())));
+                tasks.spawn(cancelled(close, follow_files(documents.clone(), records.clone())));
                 Ok(Self { records, pods: None, cluster: None })
             }
         }

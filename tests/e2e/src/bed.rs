@@ -109,7 +109,7 @@ impl Bed {
             .into_iter()
             .chain(["--azure-subscription", SUBSCRIPTION, "--azure-resource-group", RESOURCE_GROUP])
             .chain(["--azure-endpoint", azure.url(), "--azure-credential", "managed-identity"])
-            .chain(["--identity", "e2e-0", "--log", "stint=debug,runner_core=debug,info"])
+            .chain(["--log", "stint=debug,runner_core=debug,info"])
             .map(str::to_owned)
             .chain(["--kubeconfig".to_owned(), cluster.kubeconfig_of(USER).display().to_string()])
             .chain(options.arguments)
@@ -118,7 +118,7 @@ impl Bed {
             ("IDENTITY_ENDPOINT".to_owned(), azure.msi_endpoint()),
             ("IDENTITY_HEADER".to_owned(), azure.identity_header().to_owned()),
         ];
-        let stint = Stint::new(directory.path(), arguments, environment)?;
+        let stint = Stint::new(directory.path(), "e2e-0", arguments, environment)?;
         github.set_webhook(&format!("{}/webhooks/acme", stint.url()), WEBHOOK_SECRET);
         let bed = Self { github, azure, cluster, stint, directory };
         bed.install(&options.class, &options.source)?;
@@ -168,6 +168,14 @@ impl Bed {
             self.cluster.apply(&document.to_string())?;
         }
         Ok(())
+    }
+
+    /// Another replica, which keeps its state in `directory`; not started.
+    ///
+    /// # Errors
+    /// When no port is free.
+    pub fn another(&self, directory: &std::path::Path, identity: &str) -> Result<Stint> {
+        self.stint.like(directory, identity)
     }
 
     /// A job of the repository `acme/app` that asks for the class `stint`.
@@ -346,5 +354,14 @@ impl Bed {
             String::from_utf8_lossy(&output.stderr)
         );
         Ok(String::from_utf8(output.stdout)?)
+    }
+}
+
+impl Drop for Bed {
+    fn drop(&mut self) {
+        // A test that fails by an error has no other way to tell what stint did.
+        if std::env::var_os("STINT_E2E_LOG").is_some() {
+            eprintln!("--- stint's log ---\n{}", self.stint.log());
+        }
     }
 }

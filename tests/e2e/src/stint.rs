@@ -37,6 +37,8 @@ pub(crate) fn free_port() -> Result<u16> {
 #[derive(Debug)]
 pub struct Stint {
     arguments: Vec<String>,
+    identity: String,
+    state: PathBuf,
     environment: Vec<(String, String)>,
     log: PathBuf,
     port: u16,
@@ -50,12 +52,16 @@ impl Stint {
     ///
     /// # Errors
     /// When no port is free.
-    pub fn new(directory: &Path, arguments: Vec<String>, environment: Vec<(String, String)>) -> Result<Self> {
+    pub fn new(
+        directory: &Path,
+        identity: &str,
+        arguments: Vec<String>,
+        environment: Vec<(String, String)>,
+    ) -> Result<Self> {
         Ok(Self {
-            arguments: arguments
-                .into_iter()
-                .chain(["--state-directory".to_owned(), directory.join("state").display().to_string()])
-                .collect(),
+            arguments,
+            identity: identity.to_owned(),
+            state: directory.join("state"),
             environment,
             log: directory.join("stint.log"),
             port: free_port()?,
@@ -63,6 +69,11 @@ impl Stint {
             api_port: free_port()?,
             child: None,
         })
+    }
+
+    /// Another replica of the same installation, with a state of its own.
+    pub(crate) fn like(&self, directory: &Path, identity: &str) -> Result<Self> {
+        Self::new(directory, identity, self.arguments.clone(), self.environment.clone())
     }
 
     /// Where webhooks and call-backs go.
@@ -93,6 +104,9 @@ impl Stint {
             .arg(program()?)
             .arg("run")
             .args(&self.arguments)
+            .args(["--identity", &self.identity])
+            .arg("--state-directory")
+            .arg(&self.state)
             .args(["--listen", &format!("127.0.0.1:{}", self.port)])
             .args(["--internal-listen", &format!("127.0.0.1:{}", self.internal_port)])
             .args(["--api-listen", &format!("127.0.0.1:{}", self.api_port)])

@@ -160,6 +160,8 @@ pub struct GroupFacts {
     pub stopped: Option<Timestamp>,
     /// When this was read, with the group there.
     pub seen_at: Option<Timestamp>,
+    /// Why the platform says that it could not be provisioned, if it says so.
+    pub failed: Option<String>,
 }
 
 impl GroupFacts {
@@ -173,6 +175,7 @@ impl GroupFacts {
             started: self.started.into_iter().chain(earlier.started).min(),
             stopped: self.stopped.or(earlier.stopped),
             seen_at: self.seen_at.max(earlier.seen_at),
+            failed: self.failed.or(earlier.failed),
         }
     }
 }

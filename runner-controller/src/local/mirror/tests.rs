@@ -19,8 +19,8 @@ fn key() -> impl Strategy<Value = JobKey> {
 
 fn description() -> impl Strategy<Value = JobDescription> {
     let labels = prop::collection::vec(text(), 0..4);
-    (text(), text(), any::<bool>(), text(), of(text()), of(text()), labels).prop_map(
-        |(owner, repository, public, name, workflow, url, labels)| JobDescription {
+    (text(), text(), any::<bool>(), text(), of(text()), of(text()), labels, of(moment())).prop_map(
+        |(owner, repository, public, name, workflow, url, labels, created_at)| JobDescription {
             owner,
             repository,
             public,
@@ -28,6 +28,7 @@ fn description() -> impl Strategy<Value = JobDescription> {
             workflow,
             url,
             labels,
+            created_at,
         },
     )
 }
@@ -60,13 +61,14 @@ fn report() -> impl Strategy<Value = JobReport> {
 }
 
 fn group() -> impl Strategy<Value = GroupFacts> {
-    (text(), prop::array::uniform4(of(moment()))).prop_map(
-        |(id, [pull_started, started, stopped, seen_at])| GroupFacts {
+    (text(), prop::array::uniform4(of(moment())), of(text())).prop_map(
+        |(id, [pull_started, started, stopped, seen_at], failed)| GroupFacts {
             id,
             pull_started,
             started,
             stopped,
             seen_at,
+            failed,
         },
     )
 }

@@ -23,7 +23,7 @@ async fn killed_when(
     bed.github.faults().clear();
     bed.stint.start()?;
     bed.stint.ready(Duration::from_secs(40)).await?;
-    let running = bed.github.wait_for_job(id, |job| job.runner_id.is_some(), Duration::from_secs(120)).await?;
+    let running = bed.github.wait_for_job(id, |job| job.started_at.is_some(), Duration::from_secs(120)).await?;
     assert_eq!(running.assignments, 1, "after {what}");
     let live = bed.azure.groups().into_iter().filter(|group| group.stopped_at.is_none()).count();
     assert!(live <= 1, "one runner for the one job after {what}");

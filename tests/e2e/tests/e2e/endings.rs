@@ -15,9 +15,8 @@ async fn a_pod_deleted_by_hand_is_torn_down_and_billed() -> Result<()> {
     bed.job_stands(id, "Running", Duration::from_secs(30)).await?;
     let pod = only_name(&bed, "pods")?;
     bed.cluster.kubectl(&["delete", "pod", &pod, "-n", NAMESPACE, "--wait=false"])?;
-    // GitHub holds the runner to be busy until its agent has been silent for a while; then the job has failed.
     bed.azure.wait_for("the group to go with its pod", Duration::from_secs(30), <[_]>::is_empty).await?;
-    bed.github.finish_job(id, emulator_github::Conclusion::Failure)?;
+    bed.github.wait_for_end(id, Duration::from_secs(60)).await?;
     bed.nothing_left(Duration::from_secs(120)).await?;
     bed.job_stands(id, "Ended", Duration::from_secs(10)).await?;
     assert_eq!(bed.ledger_equals_meter().await?.len(), 1);

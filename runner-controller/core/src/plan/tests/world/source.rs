@@ -122,6 +122,7 @@ impl World {
                 self.snapshot.jobs.push(Job {
                     key: key.clone(),
                     description: JobDescription {
+                        created_at: None,
                         owner: script.repository.split('/').next().unwrap_or_default().to_owned(),
                         repository: script.repository.clone(),
                         public: false,
