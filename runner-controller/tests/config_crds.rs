@@ -46,7 +46,7 @@ fn the_committed_definitions_are_those_of_the_types() {
         committed == generated,
         "docs/install/crds.yaml is not what the types say (first difference: line {}); write it anew: \
          cargo run -p stint -- crds > docs/install/crds.yaml",
-        differs.map_or_else(|| committed.lines().count().min(generated.lines().count()), |at| at) + 1
+        differs.unwrap_or_else(|| committed.lines().count().min(generated.lines().count())) + 1
     );
 }
 

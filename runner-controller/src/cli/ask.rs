@@ -53,7 +53,8 @@ pub(super) struct Row {
 
 pub(super) async fn bill(arguments: &BillArguments) -> anyhow::Result<ExitCode> {
     let answer = get(&arguments.api, "/api/v1/ledger").await?;
-    let rows: Vec<Row> = serde_json::from_str(&answer).context("the controller's answer is not understood")?;
+    let rows: Vec<Row> =
+        serde_json::from_str(&answer).context("the controller's answer is not understood")?;
     println!("{:<28} {:<24} {:<14} {:>8} {:>14}  RESULT", "RUNNER", "JOB", "CLASS", "SECONDS", "COST");
     for row in rows {
         let result = row.conclusion.unwrap_or(row.ended_because);

@@ -105,6 +105,11 @@ impl Reader {
                 anyhow::bail!("document {}, a {}: metadata.name is missing", index + 1, head.kind);
             }
             let (kind, name) = (head.kind.clone(), head.metadata.name.clone());
+            if !is_name(&name) {
+                anyhow::bail!(
+                    "{kind} {name:?}: metadata.name must be of a-z, 0-9, - and ., as in Kubernetes"
+                );
+            }
             self.document(head).with_context(|| format!("{kind} {name}"))?;
         }
         Ok(())
@@ -132,6 +137,17 @@ impl Reader {
         }
         Ok(())
     }
+}
+
+/// Whether a cluster would take the name too.
+fn is_name(name: &str) -> bool {
+    let at_an_end = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let fine = |part: &str| {
+        part.bytes().all(|byte| at_an_end(byte) || byte == b'-')
+            && part.bytes().next().is_some_and(at_an_end)
+            && part.bytes().next_back().is_some_and(at_an_end)
+    };
+    name.len() <= 253 && name.split('.').all(fine)
 }
 
 fn secret(

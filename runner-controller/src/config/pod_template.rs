@@ -1,6 +1,11 @@
 //! What a class's `podTemplate` may say: additions only. Fields that Stint sets are refused by name.
 
+use std::path::Path;
+
+use k8s_openapi::api::core::v1::PodTemplateSpec;
 use serde_json::Value;
+
+use crate::ports::agent;
 
 /// Name of the container that runs the agent.
 pub const CONTAINER: &str = "runner";
@@ -46,9 +51,19 @@ pub fn validate(template: &Value) -> Result<(), String> {
             }
         }
     }
+    serde_json::from_value::<PodTemplateSpec>(template.clone())
+        .map_err(|error| format!("podTemplate does not have the form of a pod: {error}"))?;
     let Some(spec) = top.get("spec") else { return Ok(()) };
     let spec = object(spec, "podTemplate.spec")?;
     only(spec.keys(), &POD, "podTemplate.spec")?;
+    for (index, volume) in listed(spec.get("volumes")).enumerate() {
+        let name = text(volume, "name");
+        if name.starts_with("stint-") {
+            return Err(format!(
+                "podTemplate.spec.volumes[{index}].name: names that begin with stint-, as {name}, are Stint's own; rename it"
+            ));
+        }
+    }
     let Some(containers) = spec.get("containers") else { return Ok(()) };
     let containers = containers.as_array().ok_or("podTemplate.spec.containers must be a list")?;
     for (index, container) in containers.iter().enumerate() {
@@ -59,9 +74,21 @@ pub fn validate(template: &Value) -> Result<(), String> {
                 "{path}.name must be {CONTAINER}: a further container would keep the group running, and billed, after the job"
             ));
         }
+        if index > 0 {
+            return Err(format!("{path}: the container {CONTAINER} stands twice; merge the two"));
+        }
         only(container.keys(), &IN_CONTAINER, &path)?;
-        for name in container.get("env").and_then(Value::as_array).into_iter().flatten() {
-            let name = name.get("name").and_then(Value::as_str).unwrap_or_default();
+        for mount in listed(container.get("volumeMounts")) {
+            let at = text(mount, "mountPath");
+            if Path::new(at).starts_with(agent::DIRECTORY) || Path::new(agent::DIRECTORY).starts_with(at) {
+                return Err(format!(
+                    "{path}.volumeMounts: {at:?} would hide {}, where Stint puts the runner's credential; mount it elsewhere",
+                    agent::DIRECTORY
+                ));
+            }
+        }
+        for variable in listed(container.get("env")) {
+            let name = text(variable, "name");
             if name.starts_with("STINT_") {
                 return Err(format!(
                     "{path}.env: Stint sets {name} itself; names that begin with STINT_ are its own"
@@ -70,6 +97,14 @@ pub fn validate(template: &Value) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+fn listed(value: Option<&Value>) -> impl Iterator<Item = &Value> {
+    value.and_then(Value::as_array).into_iter().flatten()
+}
+
+fn text<'a>(value: &'a Value, field: &str) -> &'a str {
+    value.get(field).and_then(Value::as_str).unwrap_or_default()
 }
 
 fn object<'a>(value: &'a Value, path: &str) -> Result<&'a serde_json::Map<String, Value>, String> {
@@ -125,5 +160,27 @@ mod tests {
         refused(json!({"metadata": {"labels": {"stint.dev/runner": "x"}}}), "stint.dev/runner");
         refused(json!({"metadata": {"name": "x"}}), "podTemplate.metadata.name");
         refused(json!([]), "podTemplate must be an object");
+    }
+
+    #[test]
+    fn what_would_clash_with_stints_own_is_refused() {
+        let container = |fields: serde_json::Value| {
+            let mut container = json!({"name": "runner"});
+            container.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+            json!({"spec": {"containers": [container]}})
+        };
+        let mount = |at: &str| container(json!({"volumeMounts": [{"name": "cache", "mountPath": at}]}));
+        refused(json!({"spec": {"volumes": [{"name": "stint-runner", "emptyDir": {}}]}}), "volumes[0].name");
+        refused(mount("/run/stint"), "/run/stint");
+        refused(mount("/run/stint/more"), "/run/stint/more");
+        refused(mount("/run"), "would hide /run/stint");
+        assert_eq!(validate(&mount("/run/stints")), Ok(()));
+        refused(json!({"spec": {"containers": [{"name": "runner"}, {"name": "runner"}]}}), "stands twice");
+    }
+
+    #[test]
+    fn what_is_no_pod_is_refused_before_a_runner_is_made_of_it() {
+        refused(json!({"spec": {"tolerations": "all"}}), "does not have the form of a pod");
+        refused(json!({"metadata": {"labels": {"team": 7}}}), "does not have the form of a pod");
     }
 }

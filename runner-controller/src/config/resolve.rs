@@ -30,7 +30,6 @@ pub fn resolve(documents: &Documents, nodes: &[VirtualNodeSeen], installation: &
             },
             ..Setup::default()
         },
-        problems: documents.unreadable.clone(),
         ..Resolved::default()
     };
     settings(&mut resolved, installation);

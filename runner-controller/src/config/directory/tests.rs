@@ -55,6 +55,19 @@ fn what_is_no_document_of_ours_is_refused() {
 }
 
 #[test]
+fn a_name_that_a_cluster_would_not_take_is_refused() {
+    let named = |name: &str| {
+        class("{resources: {cpu: '1', memory: 1Gi}}").replace("name: c", &format!("name: {name}"))
+    };
+    for name in ["Build", "my_class", "-x", "x-", "a..b", "'my class'"] {
+        refused(&named(name), &["RunnerClass", name.trim_matches('\''), "metadata.name"]);
+    }
+    for name in ["c", "ubuntu-24.04", "x1"] {
+        assert!(parse(&named(name)).is_ok(), "{name}");
+    }
+}
+
+#[test]
 fn a_field_that_does_not_fit_is_named_by_its_path() {
     refused(&class("{maxRuners: 3}"), &["RunnerClass c", "spec.maxRuners", "maxRunners"]);
     refused(&class("{sizes: {big: {cpus: '2'}}}"), &["spec.sizes.big.cpus", "cpu, maxRunners, memory"]);

@@ -211,6 +211,17 @@ fn what_a_class_cannot_be_is_refused_with_field_value_and_remedy() {
 }
 
 #[test]
+fn a_class_whose_name_is_no_label_is_refused() {
+    let name = "c".repeat(64);
+    let text = class_with("resources: {cpu: '1', memory: 1Gi}");
+    one_problem(
+        &resolved(&text.replace("{name: c}", &format!("{{name: {name}}}")), &[]),
+        "RunnerClass",
+        &["63"],
+    );
+}
+
+#[test]
 fn each_size_has_its_own_resources_and_limit() {
     let spec = "sizes: {small: {cpu: 500m, memory: 1G}, large: {cpu: '8', memory: 32Gi, maxRunners: 2}}";
     let resolved = resolved(&class_with(spec), &[]);
