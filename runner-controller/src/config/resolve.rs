@@ -30,6 +30,7 @@ pub fn resolve(documents: &Documents, nodes: &[VirtualNodeSeen], installation: &
             },
             ..Setup::default()
         },
+        problems: documents.unreadable.clone(),
         ..Resolved::default()
     };
     settings(&mut resolved, installation);

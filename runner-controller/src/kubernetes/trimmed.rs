@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::api::Object;
-use kube::core::ApiResource;
+use kube::core::{ApiResource, DeserializeGuard};
 use kube::{Api, Client};
 use runner_core::lifecycle::{Machine, MachinePhase};
 use serde::{Deserialize, Serialize};
@@ -97,12 +97,12 @@ pub(super) struct NodeStatusPart {
 }
 
 /// Pods of a namespace, trimmed.
-pub(super) fn pods(client: &Client, namespace: &str) -> Api<TrimmedPod> {
+pub(super) fn pods(client: &Client, namespace: &str) -> Api<DeserializeGuard<TrimmedPod>> {
     Api::namespaced_with(client.clone(), namespace, &ApiResource::erase::<Pod>(&()))
 }
 
 /// Nodes, trimmed.
-pub(super) fn nodes(client: &Client) -> Api<TrimmedNode> {
+pub(super) fn nodes(client: &Client) -> Api<DeserializeGuard<TrimmedNode>> {
     Api::all_with(client.clone(), &ApiResource::erase::<Node>(&()))
 }
 
@@ -117,7 +117,9 @@ pub(super) fn machine(pod: &TrimmedPod, now: jiff::Timestamp) -> Machine {
         || state.terminated.as_ref().is_some_and(|terminated| terminated.started_at.is_some());
     let phase = match status.phase.as_deref() {
         Some("Succeeded") => MachinePhase::Ended,
-        Some("Failed") if ever_ran || status.reason.as_deref() == Some("NotFound") => MachinePhase::Ended,
+        // A pod whose node object went is Failed, too, while its container may run on.
+        Some("Failed") if state.terminated.is_some() && ever_ran => MachinePhase::Ended,
+        Some("Failed") if status.reason.as_deref() == Some("NotFound") => MachinePhase::Ended,
         Some("Failed") => MachinePhase::StartFailed,
         Some("Running" | "Unknown") if state.terminated.is_some() => MachinePhase::Ended,
         Some("Running") => MachinePhase::Running,
