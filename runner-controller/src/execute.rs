@@ -141,7 +141,11 @@ impl Executor {
                 Action::ReadJob { job } => {
                     if let Some(known) = context.jobs.get(&job).map(|job| (*job).clone()) {
                         let outside = self.outside.clone();
-                        self.spawn(job.to_string(), "read-job", async move { outside.read_job(&known).await });
+                        self.spawn(
+                            job.to_string(),
+                            "read-job",
+                            async move { outside.read_job(&known).await },
+                        );
                     }
                 }
                 Action::Expire { job } => {
@@ -206,7 +210,8 @@ impl Executor {
         work: impl Future<Output = CallResult<Outcome>> + Send + 'static,
     ) {
         self.holds.begin(&name);
-        let (holds, finished, metrics) = (self.holds.clone(), self.finished.clone(), self.outside.metrics.clone());
+        let (holds, finished, metrics) =
+            (self.holds.clone(), self.finished.clone(), self.outside.metrics.clone());
         self.tasks.spawn(async move {
             let guard = holds::Guard::new(holds.clone(), name.clone(), finished.clone());
             let result = work.await;
@@ -238,7 +243,8 @@ impl<'a> Context<'a> {
     fn of(view: &'a View) -> Self {
         let mut ran = HashMap::new();
         for job in &view.snapshot.jobs {
-            if let JobState::Running { runner: Some(runner) } | JobState::Ended { runner: Some(runner), .. } = job.state()
+            if let JobState::Running { runner: Some(runner) } | JobState::Ended { runner: Some(runner), .. } =
+                job.state()
             {
                 ran.insert(runner, job);
             }

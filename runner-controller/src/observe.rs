@@ -36,11 +36,7 @@ pub struct View {
 impl Observer {
     /// Everything as last seen, or `None` while something has not been read once. `troubles`: sources at which no
     /// runner can register now, and why.
-    pub fn observe(
-        &self,
-        held: HashMap<String, Hold>,
-        troubles: &HashMap<String, String>,
-    ) -> Option<View> {
+    pub fn observe(&self, held: HashMap<String, Hold>, troubles: &HashMap<String, String>) -> Option<View> {
         let records = self.records.observe()?;
         let mut machines = self.groups.observe(&records.runners)?;
         let nodes = match &self.pods {

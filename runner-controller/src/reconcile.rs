@@ -47,7 +47,11 @@ pub struct Reconciler {
 
 impl Reconciler {
     /// A loop that has not begun.
-    pub fn new(observer: Arc<Observer>, outside: Arc<Outside>, resolved: watch::Sender<Option<Arc<Resolved>>>) -> Self {
+    pub fn new(
+        observer: Arc<Observer>,
+        outside: Arc<Outside>,
+        resolved: watch::Sender<Option<Arc<Resolved>>>,
+    ) -> Self {
         Self {
             observer,
             executor: Executor::new(outside.clone()),
@@ -118,7 +122,14 @@ impl Reconciler {
         }
         if problems != self.noted {
             for problem in problems.iter().filter(|problem| !self.noted.contains(problem)) {
-                tracing::error!(kind = problem.kind, name = problem.name, "{} {}: {}", problem.kind, problem.name, problem.message);
+                tracing::error!(
+                    kind = problem.kind,
+                    name = problem.name,
+                    "{} {}: {}",
+                    problem.kind,
+                    problem.name,
+                    problem.message
+                );
             }
             self.noted = problems;
         }
@@ -138,7 +149,8 @@ impl Reconciler {
     /// Counts jobs and runners for the metrics, and says why jobs wait.
     fn show(&self, view: &View, plan: &Plan) {
         let metrics: &Metrics = &self.outside.metrics;
-        let mut standings: BTreeMap<Standing, usize> = Standing::ALL.into_iter().map(|one| (one, 0)).collect();
+        let mut standings: BTreeMap<Standing, usize> =
+            Standing::ALL.into_iter().map(|one| (one, 0)).collect();
         for job in &view.snapshot.jobs {
             *standings.entry(job.report.standing).or_default() += 1;
         }

@@ -92,7 +92,7 @@ fn order() -> GroupOrder {
     GroupOrder {
         region: "westeurope".to_owned(),
         tags: map(&[("stint.dev/runner", "r")]),
-        image: "ghcr.io/acme/agent@sha256:00".to_owned(),
+        image: "registry.example/acme/agent@sha256:00".to_owned(),
         size: ("1.50".parse().unwrap(), "3.5".parse().unwrap()),
         env: map(&[("STINT_DIR", "/run/stint")]),
         files: BTreeMap::from([("jitconfig".to_owned(), SecretString::from("jit\0ü"))]),
@@ -127,7 +127,7 @@ fn group(name: &str, state: &str, views: &[Value]) -> Value {
             json!({
                 "name": format!("c{number}"),
                 "properties": {
-                    "image": "ghcr.io/acme/agent", "command": [], "ports": [], "environmentVariables": [],
+                    "image": "registry.example/acme/agent", "command": [], "ports": [], "environmentVariables": [],
                     "resources": { "requests": { "memoryInGB": 4.0, "cpu": 2.0 } },
                     "instanceView": view,
                 },
@@ -285,7 +285,7 @@ async fn a_created_group_is_one_container_with_the_credential_as_a_secret_volume
                 "containers": [{
                     "name": "runner",
                     "properties": {
-                        "image": "ghcr.io/acme/agent@sha256:00",
+                        "image": "registry.example/acme/agent@sha256:00",
                         "environmentVariables": [{ "name": "STINT_DIR", "value": "/run/stint" }],
                         "resources": { "requests": size, "limits": size },
                         "volumeMounts": [{ "name": "stint-runner", "mountPath": "/run/stint", "readOnly": true }],

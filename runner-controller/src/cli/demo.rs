@@ -76,8 +76,16 @@ pub(super) async fn demo(arguments: &DemoArguments) -> anyhow::Result<ExitCode> 
     let listen = free_address()?;
     let controller = start(&github, &azure, directory.path(), listen).await?;
     github.set_webhook(&format!("http://{}/webhooks/acme", controller.address), SECRET);
-    println!("Stint {} receives webhooks at http://{}/webhooks/acme.", env!("CARGO_PKG_VERSION"), controller.address);
-    println!("GitHub is emulated at {}, Azure at {}; jobs run as local processes.", github.url(), azure.url());
+    println!(
+        "Stint {} receives webhooks at http://{}/webhooks/acme.",
+        env!("CARGO_PKG_VERSION"),
+        controller.address
+    );
+    println!(
+        "GitHub is emulated at {}, Azure at {}; jobs run as local processes.",
+        github.url(),
+        azure.url()
+    );
     println!("Durations that Azure decides are {} times shorter here than there.\n", 1.0 / SCALE);
     wait_ready(&controller).await?;
 
@@ -185,8 +193,11 @@ async fn follow(
     let mut table = Table::new(std::io::stdout().is_terminal());
     loop {
         let observed = controller.records.observe().context("the records cannot be read")?;
-        let states: HashMap<String, String> =
-            azure.groups().into_iter().map(|group| (group.name.clone(), format!("{:?}", group.state))).collect();
+        let states: HashMap<String, String> = azure
+            .groups()
+            .into_iter()
+            .map(|group| (group.name.clone(), format!("{:?}", group.state)))
+            .collect();
         let lines: Vec<Line> = observed.jobs.iter().map(|job| Line::of(job, &states)).collect();
         if draw {
             table.draw(&lines);
@@ -201,7 +212,10 @@ async fn follow(
             println!("Every runner is gone: no container group in Azure, no registration at GitHub.\n");
             return Ok(());
         }
-        ensure!(Instant::now() < end, "the jobs have not ended after {WITHIN:?}; run `stint demo --log` to see why");
+        ensure!(
+            Instant::now() < end,
+            "the jobs have not ended after {WITHIN:?}; run `stint demo --log` to see why"
+        );
         tokio::time::sleep(DRAW_EVERY).await;
     }
 }
@@ -225,7 +239,11 @@ fn compare(rows: &[LedgerRow], azure: &AzureHandle) -> anyhow::Result<()> {
     let billed: Vec<_> = azure.meter().into_iter().filter(|meter| meter.started_at.is_some()).collect();
     let seconds: i64 = billed.iter().map(|meter| meter.billed_seconds).sum();
     let ours: u64 = rows.iter().map(|row| row.bill.seconds).sum();
-    println!("\nAzure's own meter: {} groups, {seconds} s. Stint's ledger: {} rows, {ours} s.", billed.len(), rows.len());
+    println!(
+        "\nAzure's own meter: {} groups, {seconds} s. Stint's ledger: {} rows, {ours} s.",
+        billed.len(),
+        rows.len()
+    );
     let bound: u64 = rows.iter().map(|row| row.bill.bound_seconds).sum();
     ensure!(
         billed.len() == rows.len() && ours.abs_diff(u64::try_from(seconds)?) <= bound,

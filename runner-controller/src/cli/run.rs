@@ -15,6 +15,9 @@ use crate::reconcile::wiring::{Controller, RecordsSettings, RunSettings};
 use crate::sqlite::Location;
 use crate::telemetry::{LogFormat, init_logging};
 
+/// A group's name is `<namespace>-<runner>`, at most 63 characters; a runner's takes up to 25 of them.
+const LONGEST_NAMESPACE: usize = 63 - 1 - 25;
+
 /// Arguments of `stint run`.
 #[derive(Debug, Args)]
 pub(super) struct RunArguments {
@@ -63,7 +66,7 @@ pub(super) struct RunArguments {
     #[arg(long, env = "STINT_AZURE_ENDPOINT", default_value = "https://management.azure.com")]
     azure_endpoint: String,
     /// HTTP proxy for calls to Azure, as http://[user:password@]host:port.
-    #[arg(long, env = "STINT_AZURE_PROXY")]
+    #[arg(long, env = "STINT_AZURE_PROXY", hide_env_values = true)]
     azure_proxy: Option<String>,
     /// PEM file with certificates to trust for calls to Azure besides the public ones.
     #[arg(long, env = "STINT_AZURE_CA_FILE")]
@@ -160,10 +163,18 @@ impl RunArguments {
                 documents: documents.clone(),
                 state: Location::File(self.state_directory.join("records.db")),
             },
-            None => RecordsSettings::Kubernetes {
-                kubeconfig: self.kubeconfig.clone(),
-                namespace: self.namespace.clone(),
-            },
+            None => {
+                anyhow::ensure!(
+                    self.namespace.len() <= LONGEST_NAMESPACE,
+                    "--namespace {:?}: at most {LONGEST_NAMESPACE} characters, since Azure allows {} for namespace and runner together",
+                    self.namespace,
+                    63
+                );
+                RecordsSettings::Kubernetes {
+                    kubeconfig: self.kubeconfig.clone(),
+                    namespace: self.namespace.clone(),
+                }
+            }
         };
         let client_id = self.azure_client_id.clone();
         let credential = match self.azure_credential {

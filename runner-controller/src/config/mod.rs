@@ -29,7 +29,7 @@ pub use source::{RunnerSource, RunnerSourceSpec};
 use origins::Origin;
 
 /// The image of the runner that this release is made for.
-pub const DEFAULT_IMAGE: &str = concat!("ghcr.io/stint-dev/stint-runner:", env!("CARGO_PKG_VERSION"));
+pub const DEFAULT_IMAGE: &str = concat!("stint-runner:", env!("CARGO_PKG_VERSION"));
 
 /// All configuration documents, by name.
 #[derive(Clone, Debug, Default, PartialEq)]

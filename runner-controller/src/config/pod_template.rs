@@ -25,7 +25,11 @@ const POD: [&str; 11] = [
     "topologySpreadConstraints",
     "volumes",
 ];
-const IN_CONTAINER: [&str; 6] = ["name", "env", "envFrom", "volumeMounts", "securityContext", "workingDir"];
+const IN_CONTAINER: [&str; 5] = ["name", "env", "volumeMounts", "securityContext", "workingDir"];
+
+/// Why a Secret's values may not stand in the environment (read and seen with azure-aci 1.6.4).
+const TO_AZURE: &str =
+    "on a virtual node the environment reaches Azure in plain text; mount the Secret as a volume instead";
 
 /// Finds the first thing in a `podTemplate` that Stint does not let a class say.
 ///
@@ -77,7 +81,6 @@ pub fn validate(template: &Value) -> Result<(), String> {
         if index > 0 {
             return Err(format!("{path}: the container {CONTAINER} stands twice; merge the two"));
         }
-        only(container.keys(), &IN_CONTAINER, &path)?;
         for mount in listed(container.get("volumeMounts")) {
             let at = text(mount, "mountPath");
             if Path::new(at).starts_with(agent::DIRECTORY) || Path::new(agent::DIRECTORY).starts_with(at) {
@@ -87,8 +90,15 @@ pub fn validate(template: &Value) -> Result<(), String> {
                 ));
             }
         }
+        if container.get("envFrom").is_some() {
+            return Err(format!("{path}.envFrom: {TO_AZURE}"));
+        }
+        only(container.keys(), &IN_CONTAINER, &path)?;
         for variable in listed(container.get("env")) {
             let name = text(variable, "name");
+            if variable.pointer("/valueFrom/secretKeyRef").is_some() {
+                return Err(format!("{path}.env: {name} is a Secret's value: {TO_AZURE}"));
+            }
             if name.starts_with("STINT_") {
                 return Err(format!(
                     "{path}.env: Stint sets {name} itself; names that begin with STINT_ are its own"

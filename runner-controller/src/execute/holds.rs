@@ -133,9 +133,8 @@ mod tests {
     #[test]
     fn pauses_double_up_to_a_minute() {
         let (holds, now) = (Holds::default(), Timestamp::UNIX_EPOCH);
-        let pauses: Vec<i64> = (0..9)
-            .map(|_| holds.failed("a", &error(CallErrorKind::Unavailable), now).as_second())
-            .collect();
+        let pauses: Vec<i64> =
+            (0..9).map(|_| holds.failed("a", &error(CallErrorKind::Unavailable), now).as_second()).collect();
         assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
     }
 

@@ -31,8 +31,11 @@ impl Outside {
         let runner = &order.runner;
         let provider = self.provider(&runner.job.source)?;
         self.records.record(&runner.name, &[RunnerFact::Registering(clock::now())]).await?;
-        let registration =
-            Registration { scope: runner.scope.clone(), name: runner.name.clone(), labels: runner.labels.clone() };
+        let registration = Registration {
+            scope: runner.scope.clone(),
+            name: runner.name.clone(),
+            labels: runner.labels.clone(),
+        };
         let credential = match provider.register(&registration).await {
             Ok(credential) => credential,
             Err(error) => {
@@ -64,7 +67,8 @@ impl Outside {
         self.reserved(order).await?;
         let runner = &order.runner;
         let (Some(class), Some(place)) = (&order.class, &order.place) else {
-            let why = format!("class {} or place {} is no longer configured", runner.matched.class, runner.place);
+            let why =
+                format!("class {} or place {} is no longer configured", runner.matched.class, runner.place);
             self.records.record(&runner.name, &[teardown_fact(&Reason::StartFailed { why })]).await?;
             return Ok(Outcome::Done);
         };

@@ -38,7 +38,11 @@ impl Outside {
     pub(super) async fn capture(&self, order: &StepOrder, last: bool) -> CallResult<Outcome> {
         let runner = &order.runner;
         let address = self.address(order);
-        let reading = if last { self.read_until_stopped(order, &address).await } else { self.own_group(order, &address).await };
+        let reading = if last {
+            self.read_until_stopped(order, &address).await
+        } else {
+            self.own_group(order, &address).await
+        };
         let group = match reading {
             Ok(group) => group,
             Err(error) if last && self.overdue(order) => {
@@ -76,7 +80,11 @@ impl Outside {
     }
 
     /// Reads the group until its container shows as stopped, for a bounded time: it is about to.
-    async fn read_until_stopped(&self, order: &StepOrder, address: &GroupAddress) -> CallResult<Option<Group>> {
+    async fn read_until_stopped(
+        &self,
+        order: &StepOrder,
+        address: &GroupAddress,
+    ) -> CallResult<Option<Group>> {
         let ended = Reason::ContainerEnded.code();
         let ends = order.runner.facts.agent.exiting.is_some()
             || order.because.as_ref().is_some_and(|reason| reason.code() == ended)
@@ -170,8 +178,10 @@ impl Outside {
                 return Ok(Outcome::Again(GONE_PAUSE * 2));
             }
             self.record(order, &[RunnerFact::Gone(clock::now())]).await?;
-            let ended = runner.facts.agent.exiting.or(runner.facts.group.as_ref().and_then(|group| group.stopped));
-            if let Some(took) = ended.and_then(|at| Duration::try_from(clock::now().duration_since(at)).ok()) {
+            let ended =
+                runner.facts.agent.exiting.or(runner.facts.group.as_ref().and_then(|group| group.stopped));
+            if let Some(took) = ended.and_then(|at| Duration::try_from(clock::now().duration_since(at)).ok())
+            {
                 self.metrics.torn_down(took);
             }
             return Ok(Outcome::Done);
@@ -197,7 +207,8 @@ impl Outside {
     /// deleted, so that a single 404 does not yet say that there is none.
     fn may_still_come(&self, order: &StepOrder) -> bool {
         let facts = &order.runner.facts;
-        let seen = facts.group.as_ref().is_some_and(|group| group.seen_at.is_some()) || facts.agent.booted.is_some();
+        let seen =
+            facts.group.as_ref().is_some_and(|group| group.seen_at.is_some()) || facts.agent.booted.is_some();
         let asked = facts.deleting.unwrap_or(order.runner.created_at);
         order.runner.kind == PlaceKind::VirtualNode && !seen && !passed(asked, SETTLED_AFTER)
     }
@@ -214,7 +225,12 @@ impl Outside {
                 JobState::Queued { .. } | JobState::Waiting | JobState::Running { .. } => None,
             });
             let row = LedgerRow {
-                machine_uid: runner.facts.launched.as_ref().map(|launched| launched.uid.clone()).unwrap_or_default(),
+                machine_uid: runner
+                    .facts
+                    .launched
+                    .as_ref()
+                    .map(|launched| launched.uid.clone())
+                    .unwrap_or_default(),
                 runner: runner.name.clone(),
                 started_for: runner.job.clone(),
                 job: order.ran.as_ref().map(|job| job.key.clone()),
@@ -222,7 +238,12 @@ impl Outside {
                 job_name: about.map(|job| job.description.name.clone()).unwrap_or_default(),
                 class: runner.matched.label(),
                 place: runner.place.clone(),
-                ended_because: runner.facts.teardown.as_ref().map(|teardown| teardown.code.clone()).unwrap_or_default(),
+                ended_because: runner
+                    .facts
+                    .teardown
+                    .as_ref()
+                    .map(|teardown| teardown.code.clone())
+                    .unwrap_or_default(),
                 conclusion,
                 bill,
             };
@@ -297,8 +318,9 @@ fn merged(before: Option<&GroupFacts>, group: &Group) -> GroupFacts {
         started: group.started.or(before.started),
         stopped: group.stopped.or(before.stopped),
         seen_at: Some(clock::now()),
-        failed: (group.provisioning_state == "Failed")
-            .then(|| group.message.clone().unwrap_or_else(|| "Azure could not provision the group".to_owned())),
+        failed: (group.provisioning_state == "Failed").then(|| {
+            group.message.clone().unwrap_or_else(|| "Azure could not provision the group".to_owned())
+        }),
     }
 }
 

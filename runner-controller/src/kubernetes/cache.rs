@@ -8,9 +8,9 @@ use std::fmt::Debug;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::{StreamExt, TryStreamExt};
+use kube::core::DeserializeGuard;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event};
-use kube::core::DeserializeGuard;
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 use tokio::sync::Notify;
@@ -164,7 +164,9 @@ where
                 Ok(Some(event)) => take(&cache, event, &convert),
                 Ok(None) => return,
                 // The stream goes on by itself after a pause.
-                Err(error) => tracing::warn!(%error, kind = std::any::type_name::<K>(), "a watch failed, and is taken up again"),
+                Err(error) => {
+                    tracing::warn!(%error, kind = std::any::type_name::<K>(), "a watch failed, and is taken up again")
+                }
             }
         }
     }))
@@ -183,7 +185,12 @@ fn take<K: Resource, V: Clone + PartialEq>(
             let version = version_of(&object);
             let read = object.0.as_ref().map_err(|unreadable| unreadable.error.clone());
             if let Err(error) = &read {
-                tracing::error!(kind = std::any::type_name::<K>(), name, error, "an object cannot be read: {error}");
+                tracing::error!(
+                    kind = std::any::type_name::<K>(),
+                    name,
+                    error,
+                    "an object cannot be read: {error}"
+                );
             }
             match convert(read) {
                 Some(value) => cache.apply(&name, version, value),

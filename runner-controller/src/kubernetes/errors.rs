@@ -5,6 +5,7 @@ use kube::Error;
 use crate::ports::{CallError, CallErrorKind};
 
 /// Translates an error of a call, with the name of what was called.
+#[expect(clippy::wildcard_enum_match_arm, reason = "kube's error has many variants that mean the same here")]
 pub(super) fn call_error(call: &str, error: &Error) -> CallError {
     let (kind, message) = match error {
         Error::Api(status) => {
@@ -13,7 +14,8 @@ pub(super) fn call_error(call: &str, error: &Error) -> CallError {
                 408 => CallErrorKind::Unavailable,
                 409 => CallErrorKind::Conflict,
                 429 => {
-                    let after = status.details.as_ref().map(|details| details.retry_after_seconds).unwrap_or(0);
+                    let after =
+                        status.details.as_ref().map(|details| details.retry_after_seconds).unwrap_or(0);
                     let after = std::time::Duration::from_secs(u64::from(after));
                     CallErrorKind::Throttled((!after.is_zero()).then_some(after))
                 }

@@ -3,11 +3,13 @@
 //! No kube type leaves this folder, save those of the API types in `config`.
 
 mod cache;
+mod documents;
 mod errors;
 pub mod lease;
 pub mod pod;
 mod pods;
 mod records;
+mod reservations;
 mod trimmed;
 
 use std::path::Path;
@@ -39,7 +41,11 @@ impl Cluster {
     ///
     /// # Errors
     /// A configuration that cannot be read.
-    pub async fn connect(kubeconfig: Option<&Path>, namespace: &str, installation: &str) -> anyhow::Result<Self> {
+    pub async fn connect(
+        kubeconfig: Option<&Path>,
+        namespace: &str,
+        installation: &str,
+    ) -> anyhow::Result<Self> {
         let config = match kubeconfig {
             Some(path) => {
                 let file = Kubeconfig::read_from(path)
@@ -48,9 +54,9 @@ impl Cluster {
                     .await
                     .with_context(|| format!("--kubeconfig {}: cannot be used", path.display()))?
             }
-            None => kube::Config::infer()
-                .await
-                .context("no cluster is configured: pass --kubeconfig, set KUBECONFIG, or run inside a cluster")?,
+            None => kube::Config::infer().await.context(
+                "no cluster is configured: pass --kubeconfig, set KUBECONFIG, or run inside a cluster",
+            )?,
         };
         let client = Client::try_from(config).context("the cluster's configuration cannot be used")?;
         Ok(Self { client, namespace: namespace.to_owned(), installation: installation.to_owned() })

@@ -3,8 +3,8 @@
 //! Facts of jobs and runners are written by JSON merge patch of the fields they set, so that two writers of different
 //! facts never overwrite each other. Reservations are replaced whole, by compare-and-swap on the resource version.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -21,28 +21,20 @@ use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::cache::{Cache, follow, version_of};
+use super::documents::DocumentsInCluster;
 use super::errors::call_error;
+use super::reservations::Reservations;
 use super::{Cluster, FINALIZER, INSTALLATION_LABEL, RUNNER_LABEL};
-use crate::config::records::AdmissionSpec;
-use crate::config::{
-    Admission, Documents, Problem, Runner, RunnerClass, RunnerClassSpec, RunnerJob, RunnerPlace, RunnerPlaceSpec,
-    RunnerSource, RunnerSourceSpec, convert,
-};
-use crate::ports::{CallError, CallErrorKind, CallResult, Observed, Records, Stored, another_ledger};
-
-/// Name of the `Admission` object: one per shard, and there is one shard.
-const ADMISSION: &str = "default";
+use crate::config::{Documents, Problem, Runner, RunnerJob, convert};
+use crate::ports::{CallError, CallErrorKind, CallResult, Observed, Records, Stored};
 
 /// Records and documents in a namespace of a cluster.
 pub struct KubernetesRecords {
     cluster: Cluster,
     jobs: Arc<Cache<Job>>,
     runners: Arc<Cache<SeenRunner>>,
-    sources: Arc<Cache<Result<RunnerSourceSpec, String>>>,
-    classes: Arc<Cache<Result<RunnerClassSpec, String>>>,
-    places: Arc<Cache<Result<RunnerPlaceSpec, String>>>,
-    admission: Mutex<Option<Admission>>,
-    noted: Mutex<HashMap<(&'static str, String), Option<String>>>,
+    documents: DocumentsInCluster,
+    reservations: Reservations,
     changed: Arc<Notify>,
     most_jobs: usize,
     _watches: Vec<AbortOnDropHandle<()>>,
@@ -68,90 +60,23 @@ impl KubernetesRecords {
     pub fn watch(cluster: Cluster, most_jobs: usize) -> Self {
         let changed = Arc::new(Notify::new());
         let (jobs, runners) = (Cache::new(changed.clone()), Cache::new(changed.clone()));
-        let (sources, classes, places) =
-            (Cache::new(changed.clone()), Cache::new(changed.clone()), Cache::new(changed.clone()));
         let watches = vec![
-            follow(jobs.clone(), cluster.api(), None, |job: Result<&RunnerJob, String>| job.ok().map(convert::job)),
-            follow(runners.clone(), cluster.api(), None, |runner: Result<&Runner, String>| runner.ok().map(seen)),
-            follow(sources.clone(), cluster.api(), None, |document: Result<&RunnerSource, String>| {
-                Some(document.map(|document| document.spec.clone()))
+            follow(jobs.clone(), cluster.api(), None, |job: Result<&RunnerJob, String>| {
+                job.ok().map(convert::job)
             }),
-            follow(classes.clone(), cluster.api(), None, |document: Result<&RunnerClass, String>| {
-                Some(document.map(|document| document.spec.clone()))
-            }),
-            follow(places.clone(), cluster.api(), None, |document: Result<&RunnerPlace, String>| {
-                Some(document.map(|document| document.spec.clone()))
+            follow(runners.clone(), cluster.api(), None, |runner: Result<&Runner, String>| {
+                runner.ok().map(seen)
             }),
         ];
         Self {
-            cluster,
             jobs,
             runners,
-            sources,
-            classes,
-            places,
-            admission: Mutex::new(None),
-            noted: Mutex::new(HashMap::new()),
+            documents: DocumentsInCluster::watch(&cluster, &changed),
+            reservations: Reservations::of(&cluster),
+            cluster,
             changed,
             most_jobs,
             _watches: watches,
-        }
-    }
-
-    fn admission(&self) -> Option<Admission> {
-        self.admission.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// The reservations as this process last wrote them; read again where a write was not answered.
-    async fn own_admission(&self) -> CallResult<Admission> {
-        let lost = || CallError::new(CallErrorKind::Conflict, "another process has taken the reservations over");
-        let own = self.admission().ok_or_else(lost)?;
-        if own.metadata.resource_version.is_some() {
-            return Ok(own);
-        }
-        let found = self.cluster.api::<Admission>().get_opt(ADMISSION).await;
-        let found = found.map_err(|error| call_error("read Admission", &error))?;
-        let stored = found
-            .filter(|found| (found.spec.epoch, &found.spec.holder) == (own.spec.epoch, &own.spec.holder))
-            .ok_or_else(lost)?;
-        *self.admission.lock().unwrap_or_else(PoisonError::into_inner) = Some(stored.clone());
-        Ok(stored)
-    }
-
-    /// Replaces the reservations by what `change` makes of them, if nobody else has changed them since.
-    async fn swap(&self, change: impl FnOnce(&mut BTreeSet<String>) + Send) -> CallResult<()> {
-        let mut admission = self.own_admission().await?;
-        let before: BTreeSet<String> = admission.spec.reserved.iter().cloned().collect();
-        let mut after = before.clone();
-        change(&mut after);
-        if after == before {
-            return Ok(());
-        }
-        admission.spec.reserved = after.into_iter().collect();
-        self.replace_admission(&admission).await
-    }
-
-    async fn replace_admission(&self, admission: &Admission) -> CallResult<()> {
-        let replaced =
-            self.cluster.api::<Admission>().replace(ADMISSION, &PostParams::default(), admission).await;
-        let mut known = self.admission.lock().unwrap_or_else(PoisonError::into_inner);
-        match replaced {
-            Ok(stored) => {
-                *known = Some(stored);
-                Ok(())
-            }
-            Err(error) => {
-                let error = call_error("replace Admission", &error);
-                if error.kind == CallErrorKind::Conflict || error.kind == CallErrorKind::NotFound {
-                    *known = None;
-                    return Err(CallError::new(CallErrorKind::Conflict, error.message));
-                }
-                // The answer may be lost: what is stored is read again before the next change.
-                if let Some(known) = known.as_mut() {
-                    known.metadata.resource_version = None;
-                }
-                Err(error)
-            }
         }
     }
 
@@ -159,14 +84,15 @@ impl KubernetesRecords {
         if self.jobs.len() >= self.most_jobs {
             return Err(CallError::new(
                 CallErrorKind::Refused,
-                format!("{} jobs are stored, which is the most that --max-stored-jobs allows", self.most_jobs),
+                format!(
+                    "{} jobs are stored, which is the most that --max-stored-jobs allows",
+                    self.most_jobs
+                ),
             ));
         }
         let mut record = RunnerJob::new(name, convert::job_spec(told));
-        record.metadata.labels = Some(BTreeMap::from([(
-            INSTALLATION_LABEL.to_owned(),
-            self.cluster.installation.clone(),
-        )]));
+        record.metadata.labels =
+            Some(BTreeMap::from([(INSTALLATION_LABEL.to_owned(), self.cluster.installation.clone())]));
         match self.cluster.api::<RunnerJob>().create(&PostParams::default(), &record).await {
             Ok(stored) => Ok(Some(stored)),
             Err(error) => {
@@ -192,32 +118,12 @@ impl Records for KubernetesRecords {
         Some(Observed {
             jobs: self.jobs.all()?.into_iter().map(|(_, job)| job).collect(),
             runners: self.runners.all()?.into_iter().map(|(_, seen)| seen.runner).collect(),
-            reserved: self.admission().map(|admission| admission.spec.reserved.into_iter().collect()).unwrap_or_default(),
+            reserved: self.reservations.all(),
         })
     }
 
     fn documents(&self) -> Option<Arc<Documents>> {
-        fn readable<V: Clone + PartialEq>(
-            kind: &'static str,
-            cache: &Cache<Result<V, String>>,
-            unreadable: &mut Vec<Problem>,
-        ) -> Option<BTreeMap<String, V>> {
-            let mut documents = BTreeMap::new();
-            for (name, document) in cache.all()? {
-                match document {
-                    Ok(spec) => drop(documents.insert(name, spec)),
-                    Err(message) => unreadable.push(Problem { kind, name, message: format!("spec: {message}") }),
-                }
-            }
-            Some(documents)
-        }
-        let mut unreadable = Vec::new();
-        Some(Arc::new(Documents {
-            sources: readable("RunnerSource", &self.sources, &mut unreadable)?,
-            classes: readable("RunnerClass", &self.classes, &mut unreadable)?,
-            places: readable("RunnerPlace", &self.places, &mut unreadable)?,
-            unreadable,
-        }))
+        self.documents.read()
     }
 
     fn runner(&self, name: &str) -> Option<CoreRunner> {
@@ -233,36 +139,11 @@ impl Records for KubernetesRecords {
     }
 
     async fn ledger_in_use(&self) -> CallResult<Option<String>> {
-        let found = self.cluster.api::<Admission>().get_opt(ADMISSION).await;
-        let found = found.map_err(|error| call_error("read Admission", &error))?;
-        Ok(found.map(|admission| admission.spec.ledger).filter(|ledger| !ledger.is_empty()))
+        self.reservations.ledger_in_use().await
     }
 
     async fn take_over(&self, holder: &str, ledger: &str, adopt: bool) -> CallResult<()> {
-        let api = self.cluster.api::<Admission>();
-        let found = api.get_opt(ADMISSION).await.map_err(|error| call_error("read Admission", &error))?;
-        let Some(mut admission) = found else {
-            let spec = AdmissionSpec {
-                epoch: 1,
-                holder: holder.to_owned(),
-                ledger: ledger.to_owned(),
-                reserved: Vec::new(),
-            };
-            let stored = api
-                .create(&PostParams::default(), &Admission::new(ADMISSION, spec))
-                .await
-                .map_err(|error| call_error("create Admission", &error))?;
-            *self.admission.lock().unwrap_or_else(PoisonError::into_inner) = Some(stored);
-            return Ok(());
-        };
-        if !admission.spec.ledger.is_empty() && admission.spec.ledger != ledger && !adopt {
-            return Err(another_ledger(ledger, &admission.spec.ledger));
-        }
-        admission.spec.epoch = admission.spec.epoch.saturating_add(1);
-        holder.clone_into(&mut admission.spec.holder);
-        ledger.clone_into(&mut admission.spec.ledger);
-        *self.admission.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        self.replace_admission(&admission).await
+        self.reservations.take_over(holder, ledger, adopt).await
     }
 
     async fn tell(&self, told: &Told) -> CallResult<Stored> {
@@ -311,7 +192,9 @@ impl Records for KubernetesRecords {
             "state": null, "reason": null, "class": null, "runner": null, "conclusion": null,
             "retryAfter": null, "endedAt": null,
         });
-        if let (Some(fields), Ok(serde_json::Value::Object(set))) = (value.as_object_mut(), serde_json::to_value(&status)) {
+        if let (Some(fields), Ok(serde_json::Value::Object(set))) =
+            (value.as_object_mut(), serde_json::to_value(&status))
+        {
             fields.extend(set);
         }
         let patch = Patch::Merge(json!({"status": value}));
@@ -333,20 +216,21 @@ impl Records for KubernetesRecords {
     }
 
     async fn reserve(&self, runners: &[String]) -> CallResult<()> {
-        self.swap(|reserved| reserved.extend(runners.iter().cloned())).await
+        self.reservations.swap(|reserved| reserved.extend(runners.iter().cloned())).await
     }
 
     fn is_reserved(&self, runner: &str) -> bool {
-        self.admission().is_some_and(|admission| admission.spec.reserved.iter().any(|name| name == runner))
+        self.reservations.holds(runner)
     }
 
     async fn unreserve(&self, runners: &[String]) -> CallResult<()> {
-        self.swap(|reserved| {
-            for name in runners {
-                reserved.remove(name);
-            }
-        })
-        .await
+        self.reservations
+            .swap(|reserved| {
+                for name in runners {
+                    reserved.remove(name);
+                }
+            })
+            .await
     }
 
     async fn create_runner(&self, new: &NewRunner, at: Timestamp) -> CallResult<()> {
@@ -375,8 +259,11 @@ impl Records for KubernetesRecords {
         let mut patch = json!({"status": change});
         // An intent is compared and swapped: of two processes that both hold themselves to be the one that acts, one
         // makes the call.
-        let intent = |fact: &RunnerFact| matches!(fact, RunnerFact::Registering(_) | RunnerFact::Launching(_));
-        if facts.iter().any(intent) && let Some(patch) = patch.as_object_mut() {
+        let intent =
+            |fact: &RunnerFact| matches!(fact, RunnerFact::Registering(_) | RunnerFact::Launching(_));
+        if facts.iter().any(intent)
+            && let Some(patch) = patch.as_object_mut()
+        {
             patch.insert("metadata".to_owned(), json!({"resourceVersion": known.version}));
         }
         let patch = Patch::Merge(patch);
@@ -433,7 +320,12 @@ impl Records for KubernetesRecords {
         let Some(known) = self.runners.get(runner) else { return Ok(()) };
         let api = self.cluster.api::<Runner>();
         let preconditions = Preconditions { uid: Some(known.uid), ..Preconditions::default() };
-        delete(&api, runner, &DeleteParams { preconditions: Some(preconditions), ..DeleteParams::background() }).await?;
+        delete(
+            &api,
+            runner,
+            &DeleteParams { preconditions: Some(preconditions), ..DeleteParams::background() },
+        )
+        .await?;
         // Deleted by now, if not for the finalizer, which therefore goes last: as long as the record shows, its
         // registrations and groups are looked after.
         let patch: Patch<serde_json::Value> = Patch::Merge(json!({"metadata": {"finalizers": null}}));
@@ -468,50 +360,7 @@ impl Records for KubernetesRecords {
     }
 
     async fn note_problems(&self, problems: &[Problem]) -> CallResult<()> {
-        let mut wanted: HashMap<(&'static str, String), Option<String>> = HashMap::new();
-        let mut all = |kind: &'static str, names: Vec<String>| {
-            for name in names {
-                let of_it: Vec<&str> = problems
-                    .iter()
-                    .filter(|problem| problem.kind == kind && problem.name == name)
-                    .map(|problem| problem.message.as_str())
-                    .collect();
-                let text = (!of_it.is_empty()).then(|| of_it.join("; "));
-                wanted.insert((kind, name), text);
-            }
-        };
-        fn names<V: Clone + PartialEq>(cache: &Cache<V>) -> Vec<String> {
-            cache.all().unwrap_or_default().into_iter().map(|(name, _)| name).collect()
-        }
-        all("RunnerSource", names(&self.sources));
-        all("RunnerClass", names(&self.classes));
-        all("RunnerPlace", names(&self.places));
-        self.noted.lock().unwrap_or_else(PoisonError::into_inner).retain(|document, _| wanted.contains_key(document));
-        let mut first = Ok(());
-        for ((kind, name), problem) in &wanted {
-            let known = self.noted.lock().unwrap_or_else(PoisonError::into_inner).get(&(*kind, name.clone())).cloned();
-            if known.as_ref() == Some(problem) {
-                continue;
-            }
-            let ready = if problem.is_some() { "False" } else { "True" };
-            let patch: Patch<serde_json::Value> =
-                Patch::Merge(json!({"status": {"ready": ready, "problem": problem}}));
-            let params = PatchParams::default();
-            let result = match *kind {
-                "RunnerSource" => self.cluster.api::<RunnerSource>().patch_status(name, &params, &patch).await.map(drop),
-                "RunnerClass" => self.cluster.api::<RunnerClass>().patch_status(name, &params, &patch).await.map(drop),
-                _place => self.cluster.api::<RunnerPlace>().patch_status(name, &params, &patch).await.map(drop),
-            };
-            if let Err(error) = result {
-                first = first.and(Err(call_error("write a document's status", &error)));
-                continue;
-            }
-            self.noted
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .insert((kind, name.clone()), problem.clone());
-        }
-        first
+        self.documents.note_problems(problems).await
     }
 }
 

@@ -33,7 +33,8 @@ impl GroupMachines {
     /// Machines of these runners by name; `None` while one that should exist has not been read once.
     pub fn observe(&self, runners: &[Runner]) -> Option<HashMap<String, Machine>> {
         let seen = self.lock();
-        let all_read = runners.iter().filter(|runner| is_live(runner)).all(|runner| seen.read.contains(&runner.name));
+        let all_read =
+            runners.iter().filter(|runner| is_live(runner)).all(|runner| seen.read.contains(&runner.name));
         all_read.then(|| seen.machines.clone())
     }
 
@@ -131,7 +132,9 @@ impl GroupMachines {
 
 /// Whether the runner's group is there or may be.
 fn is_live(runner: &Runner) -> bool {
-    runner.kind == PlaceKind::ContainerInstances && runner.facts.launched.is_some() && runner.facts.gone.is_none()
+    runner.kind == PlaceKind::ContainerInstances
+        && runner.facts.launched.is_some()
+        && runner.facts.gone.is_none()
 }
 
 fn machine(group: &Group, before: Option<&Machine>) -> Machine {

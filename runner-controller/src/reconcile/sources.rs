@@ -17,7 +17,8 @@ use crate::clock;
 use crate::config::{Problem, Resolved, ResolvedSource};
 use crate::intake::{IntakeRules, IntakeSource};
 use crate::ports::{
-    CallError, CallErrorKind, CallResult, Credential, Deregistered, JobReading, Provider, Records, Registration,
+    CallError, CallErrorKind, CallResult, Credential, Deregistered, JobReading, Provider, Records,
+    Registration,
 };
 use crate::providers::github::{GitHubAuth, GitHubProvider, GitHubSettings};
 use crate::telemetry::Metrics;
@@ -118,14 +119,16 @@ impl Sources {
     /// Why it cannot be used now; `Throttled` while the source wants no calls.
     pub fn provider(&self, name: &str) -> CallResult<Arc<dyn Provider>> {
         let entries = self.lock();
-        let unusable = |why: &str| CallError::new(CallErrorKind::Unavailable, format!("source {name}: {why}"));
+        let unusable =
+            |why: &str| CallError::new(CallErrorKind::Unavailable, format!("source {name}: {why}"));
         let entry = entries.get(name).ok_or_else(|| unusable("it is not configured"))?;
         let provider = entry
             .provider
             .clone()
             .ok_or_else(|| unusable(entry.problem.as_deref().unwrap_or("it cannot be used")))?;
         let left = entry.throttled_until.map(|until| until.duration_since(clock::now()));
-        if let Some(left) = left.and_then(|left| Duration::try_from(left).ok()).filter(|left| !left.is_zero()) {
+        if let Some(left) = left.and_then(|left| Duration::try_from(left).ok()).filter(|left| !left.is_zero())
+        {
             let message = format!("source {name} wants no calls for another {} s", left.as_secs());
             return Err(CallError::new(CallErrorKind::Throttled(Some(left)), message));
         }
@@ -138,7 +141,8 @@ impl Sources {
         entries
             .iter()
             .filter_map(|(name, entry)| {
-                let trouble = entry.trouble.as_ref().filter(|(until, _)| *until > now).map(|(_, why)| why.clone());
+                let trouble =
+                    entry.trouble.as_ref().filter(|(until, _)| *until > now).map(|(_, why)| why.clone());
                 entry.problem.clone().or(trouble).map(|why| (name.clone(), why))
             })
             .collect()
@@ -149,10 +153,11 @@ impl Sources {
         self.lock()
             .iter()
             .filter_map(|(name, entry)| {
-                entry
-                    .problem
-                    .clone()
-                    .map(|message| Problem { kind: "RunnerSource", name: name.clone(), message })
+                entry.problem.clone().map(|message| Problem {
+                    kind: "RunnerSource",
+                    name: name.clone(),
+                    message,
+                })
             })
             .collect()
     }
@@ -161,7 +166,9 @@ impl Sources {
     pub fn note_registration_failed(&self, name: &str, error: &CallError) {
         let pause = match error.kind {
             CallErrorKind::Unavailable | CallErrorKind::Refused | CallErrorKind::NotFound => PAUSE,
-            CallErrorKind::Throttled(after) => SignedDuration::try_from(after.unwrap_or(UNSAID)).unwrap_or(PAUSE),
+            CallErrorKind::Throttled(after) => {
+                SignedDuration::try_from(after.unwrap_or(UNSAID)).unwrap_or(PAUSE)
+            }
             CallErrorKind::Conflict => return,
         };
         if let Some(entry) = self.lock().get_mut(name) {
@@ -202,14 +209,23 @@ impl Sources {
             match read {
                 Ok(secret) => {
                     let same = known.is_some_and(|entry| {
-                        entry.resolved == *source && entry.problem.is_none() && same_secret(&entry.secret, &secret)
+                        entry.resolved == *source
+                            && entry.problem.is_none()
+                            && same_secret(&entry.secret, &secret)
                     });
                     if !same {
                         let (provider, problem) = match client(source, &secret) {
                             Ok(provider) => (Some(Arc::new(provider)), None),
                             Err(problem) => (None, Some(problem)),
                         };
-                        let entry = Entry { resolved: source.clone(), secret, provider, problem, trouble: None, throttled_until: None };
+                        let entry = Entry {
+                            resolved: source.clone(),
+                            secret,
+                            provider,
+                            problem,
+                            trouble: None,
+                            throttled_until: None,
+                        };
                         entries.insert(name.clone(), entry);
                     }
                 }
@@ -225,7 +241,8 @@ impl Sources {
                         | CallErrorKind::Refused => error.message,
                     };
                     // What worked goes on working while its Secret cannot be read.
-                    let works = known.is_some_and(|entry| entry.resolved == *source && entry.provider.is_some());
+                    let works =
+                        known.is_some_and(|entry| entry.resolved == *source && entry.provider.is_some());
                     if !works {
                         let entry = Entry {
                             resolved: source.clone(),
@@ -275,8 +292,9 @@ impl Sources {
 
 fn same_secret(a: &HashMap<String, SecretString>, b: &HashMap<String, SecretString>) -> bool {
     a.len() == b.len()
-        && a.iter()
-            .all(|(key, value)| b.get(key).is_some_and(|other| other.expose_secret() == value.expose_secret()))
+        && a.iter().all(|(key, value)| {
+            b.get(key).is_some_and(|other| other.expose_secret() == value.expose_secret())
+        })
 }
 
 /// Builds the client of a source, or says what in its Secret or document is in the way.

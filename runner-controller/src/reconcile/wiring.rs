@@ -111,7 +111,8 @@ impl Controller {
         let tasks = TaskTracker::new();
         let ledger: Arc<dyn Ledger> =
             Arc::new(SqliteLedger::open(&settings.ledger).await.context("the ledger cannot be opened")?);
-        let groups: Arc<dyn Groups> = Arc::new(ArmClient::new(&settings.azure, &settings.azure_credential).context("Azure")?);
+        let groups: Arc<dyn Groups> =
+            Arc::new(ArmClient::new(&settings.azure, &settings.azure_credential).context("Azure")?);
         let Store { records, pods, cluster } = Store::open(&settings, &close, &tasks).await?;
 
         let group_machines = Arc::new(GroupMachines::default());
@@ -120,14 +121,18 @@ impl Controller {
         let resolved = watch::Sender::new(None);
 
         let (address, internal_address, api_address, readiness) = {
-            let readiness = watch::Sender::new(Readiness::NotReady("the configuration is being read".to_owned()));
+            let readiness =
+                watch::Sender::new(Readiness::NotReady("the configuration is being read".to_owned()));
             let public = intake::router(IntakeState::new(records.clone(), sources.rules(), metrics.clone()))
                 .merge(agent::router(AgentState::new(records.clone(), ledger.clone())));
-            let internal =
-                internal::router(InternalState { readiness: readiness.subscribe(), metrics: metrics.clone() });
+            let internal = internal::router(InternalState {
+                readiness: readiness.subscribe(),
+                metrics: metrics.clone(),
+            });
             let api = api::router(ApiState { records: records.clone(), ledger: ledger.clone() });
             let listen = async |flag: &str, at: SocketAddr, router| -> anyhow::Result<SocketAddr> {
-                let listener = TcpListener::bind(at).await.with_context(|| format!("{flag} {at} cannot be bound"))?;
+                let listener =
+                    TcpListener::bind(at).await.with_context(|| format!("{flag} {at} cannot be bound"))?;
                 let bound = listener.local_addr()?;
                 tasks.spawn(serve(listener, router, ServeLimits::default(), close.clone()));
                 Ok(bound)
@@ -213,7 +218,11 @@ struct Store {
 }
 
 impl Store {
-    async fn open(settings: &RunSettings, close: &CancellationToken, tasks: &TaskTracker) -> anyhow::Result<Self> {
+    async fn open(
+        settings: &RunSettings,
+        close: &CancellationToken,
+        tasks: &TaskTracker,
+    ) -> anyhow::Result<Self> {
         match &settings.records {
             RecordsSettings::Kubernetes { kubeconfig, namespace } => {
                 let cluster =
@@ -225,8 +234,9 @@ impl Store {
             }
             RecordsSettings::Local { documents, state } => {
                 let (read, secrets) = directory::read(documents)?;
-                let records =
-                    LocalRecords::open(state, settings.most_jobs).await.context("the records cannot be opened")?;
+                let records = LocalRecords::open(state, settings.most_jobs)
+                    .await
+                    .context("the records cannot be opened")?;
                 records.set_documents(read);
                 records.set_secrets(secrets);
                 let records = Arc::new(records);

@@ -101,7 +101,10 @@ impl Bed {
             resource_group: RESOURCE_GROUP.to_owned(),
             ..VirtualNode::new(azure.url())
         };
-        let cluster = options.cluster.virtual_node(node).user(testbed::User { name: USER.to_owned(), groups: Vec::new() });
+        let cluster = options
+            .cluster
+            .virtual_node(node)
+            .user(testbed::User { name: USER.to_owned(), groups: Vec::new() });
         let cluster = Cluster::start_async(cluster).await?;
 
         let directory = tempfile::tempdir()?;
@@ -132,9 +135,20 @@ impl Bed {
         // The manifests bind the service account; outside a pod, `stint` comes as a user.
         let namespace = NAMESPACE;
         for (kind, flag) in [("rolebinding", "--role"), ("clusterrolebinding", "--clusterrole")] {
-            self.cluster.kubectl(&["create", kind, "stint-user", flag, "stint", "--user", USER, "-n", namespace])?;
+            self.cluster.kubectl(&[
+                "create",
+                kind,
+                "stint-user",
+                flag,
+                "stint",
+                "--user",
+                USER,
+                "-n",
+                namespace,
+            ])?;
         }
-        for kind in ["runnersources", "runnerclasses", "runners", "runnerjobs", "runnerplaces", "admissions"] {
+        for kind in ["runnersources", "runnerclasses", "runners", "runnerjobs", "runnerplaces", "admissions"]
+        {
             self.cluster.kubectl(&[
                 "wait",
                 "--for=condition=Established",
@@ -205,7 +219,10 @@ impl Bed {
             match answer {
                 Ok(found) => return Ok(found),
                 Err(state) if tokio::time::Instant::now() >= end => {
-                    bail!("waited {deadline:?} for {what}; now: {state}\nstint's log ends:\n{}", self.stint.log_tail());
+                    bail!(
+                        "waited {deadline:?} for {what}; now: {state}\nstint's log ends:\n{}",
+                        self.stint.log_tail()
+                    );
                 }
                 Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
             }
@@ -259,7 +276,9 @@ impl Bed {
             Ok(objects
                 .iter()
                 .filter(|object| ours(object))
-                .filter_map(|object| object.pointer("/metadata/name").and_then(Value::as_str).map(str::to_owned))
+                .filter_map(|object| {
+                    object.pointer("/metadata/name").and_then(Value::as_str).map(str::to_owned)
+                })
                 .collect())
         };
         let of_a_runner = |object: &Value| {
@@ -271,7 +290,9 @@ impl Bed {
         let reserved = self.objects("admissions")?;
         let reserved = reserved
             .iter()
-            .flat_map(|admission| admission.pointer("/spec/reserved").and_then(Value::as_array).into_iter().flatten())
+            .flat_map(|admission| {
+                admission.pointer("/spec/reserved").and_then(Value::as_array).into_iter().flatten()
+            })
             .filter_map(|name| name.as_str().map(str::to_owned))
             .collect();
         let all = [
@@ -329,7 +350,10 @@ impl Bed {
             let seconds = i64::try_from(row.seconds)?;
             if row.bound_seconds == 0 {
                 ensure!(seconds == meter.billed_seconds, "the ledger has {row:#?}, the meter {meter:#?}");
-                ensure!(row.amount.round_dp(6) == meter.cost.round_dp(6), "the ledger has {row:#?}, the meter {meter:#?}");
+                ensure!(
+                    row.amount.round_dp(6) == meter.cost.round_dp(6),
+                    "the ledger has {row:#?}, the meter {meter:#?}"
+                );
             } else {
                 let off = seconds.abs_diff(meter.billed_seconds);
                 ensure!(off <= row.bound_seconds + 1, "the ledger has {row:#?}, the meter {meter:#?}");

@@ -24,7 +24,8 @@ pub(crate) fn beside(name: &str, variable: &str, build: &str) -> Result<PathBuf>
         return Ok(path.into());
     }
     let test = std::env::current_exe()?;
-    let found = test.ancestors().skip(1).take(2).map(|directory| directory.join(name)).find(|path| path.is_file());
+    let found =
+        test.ancestors().skip(1).take(2).map(|directory| directory.join(name)).find(|path| path.is_file());
     found.with_context(|| format!("{name} is not built: run `{build}`, or set {variable}"))
 }
 

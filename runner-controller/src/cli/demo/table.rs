@@ -81,6 +81,9 @@ impl Table {
 }
 
 fn shown(line: &Line) -> String {
-    let text = format!("{:<10} {:<12} {:<9} {:<22} {}", line.job, line.label, line.standing, line.runner, line.about);
+    let text = format!(
+        "{:<10} {:<12} {:<9} {:<22} {}",
+        line.job, line.label, line.standing, line.runner, line.about
+    );
     text.trim_end().to_owned()
 }

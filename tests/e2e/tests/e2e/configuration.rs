@@ -32,7 +32,8 @@ async fn the_api_server_refuses_documents_that_cannot_work_and_says_why() -> Res
         ("RunnerPlace", json!({"virtualNode": {}, "state": "Gone"}), "state"),
     ];
     for (kind, spec, says) in cases {
-        let refused = bed.cluster.apply(&document(kind, "bad", spec.clone())).expect_err(&format!("{kind} {spec}"));
+        let refused =
+            bed.cluster.apply(&document(kind, "bad", spec.clone())).expect_err(&format!("{kind} {spec}"));
         assert!(format!("{refused:#}").contains(says), "{kind} {spec}: {refused:#}");
     }
     Ok(())
@@ -41,7 +42,11 @@ async fn the_api_server_refuses_documents_that_cannot_work_and_says_why() -> Res
 #[tokio::test(flavor = "multi_thread")]
 async fn a_document_that_only_stint_can_judge_says_beside_itself_what_is_wrong() -> Result<()> {
     let bed = Bed::start(BedOptions::default()).await?;
-    bed.cluster.apply(&document("RunnerClass", "lots", json!({"resources": {"cpu": "lots", "memory": "1Gi"}})))?;
+    bed.cluster.apply(&document(
+        "RunnerClass",
+        "lots",
+        json!({"resources": {"cpu": "lots", "memory": "1Gi"}}),
+    ))?;
     bed.cluster.apply(&document(
         "RunnerClass",
         "template",
@@ -61,15 +66,33 @@ async fn a_document_that_only_stint_can_judge_says_beside_itself_what_is_wrong()
         ("runnersource", "nosecret", "there is no Secret absent"),
     ] {
         bed.eventually(&format!("{kind} {name} to say what is wrong"), Duration::from_secs(30), |bed| {
-            let problem =
-                bed.cluster.kubectl(&["get", kind, name, "-n", NAMESPACE, "-o", "jsonpath={.status.problem}"])?;
+            let problem = bed.cluster.kubectl(&[
+                "get",
+                kind,
+                name,
+                "-n",
+                NAMESPACE,
+                "-o",
+                "jsonpath={.status.problem}",
+            ])?;
             Ok(if problem.contains(says) { Ok(()) } else { Err(problem) })
         })
         .await?;
     }
-    let good = bed.cluster.kubectl(&["get", "runnerclass", "stint", "-n", NAMESPACE, "-o", "jsonpath={.status.ready}"])?;
+    let good = bed.cluster.kubectl(&[
+        "get",
+        "runnerclass",
+        "stint",
+        "-n",
+        NAMESPACE,
+        "-o",
+        "jsonpath={.status.ready}",
+    ])?;
     assert_eq!(good, "True");
     let all = bed.cluster.kubectl(&["get", "stint", "-n", NAMESPACE])?;
-    assert!(all.contains("runnersource.stint.dev/acme") && all.contains("runnerclass.stint.dev/stint"), "{all}");
+    assert!(
+        all.contains("runnersource.stint.dev/acme") && all.contains("runnerclass.stint.dev/stint"),
+        "{all}"
+    );
     Ok(())
 }

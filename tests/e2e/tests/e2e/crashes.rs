@@ -6,13 +6,10 @@ use anyhow::Result;
 use e2e::{Bed, BedOptions};
 use emulator_common::Fault;
 use emulator_github::Conclusion;
+use serde_json::Value;
 
 /// Kills `stint` once `reached` answers, starts it again, lets the job end, and checks that nothing was doubled or left.
-async fn killed_when(
-    mut bed: Bed,
-    what: &str,
-    reached: impl Fn(&Bed) -> Result<bool>,
-) -> Result<()> {
+async fn killed_when(mut bed: Bed, what: &str, reached: impl Fn(&Bed) -> Result<bool>) -> Result<()> {
     let id = bed.github.queue_job(bed.job())?;
     bed.eventually(what, Duration::from_secs(60), |bed| {
         Ok(if reached(bed)? { Ok(()) } else { Err(format!("{:?}", bed.leftovers()?)) })
@@ -23,7 +20,8 @@ async fn killed_when(
     bed.github.faults().clear();
     bed.stint.start()?;
     bed.stint.ready(Duration::from_secs(40)).await?;
-    let running = bed.github.wait_for_job(id, |job| job.started_at.is_some(), Duration::from_secs(120)).await?;
+    let running =
+        bed.github.wait_for_job(id, |job| job.started_at.is_some(), Duration::from_secs(120)).await?;
     assert_eq!(running.assignments, 1, "after {what}");
     let live = bed.azure.groups().into_iter().filter(|group| group.stopped_at.is_none()).count();
     assert!(live <= 1, "one runner for the one job after {what}");
@@ -38,7 +36,9 @@ async fn killed_when(
 async fn killed_while_it_registers_the_runner() -> Result<()> {
     let bed = Bed::start(BedOptions::default()).await?;
     // GitHub has registered the runner, and the answer never comes.
-    let slow = Fault::on("POST", "/orgs/*/actions/runners/generate-jitconfig").times(1).delay(Duration::from_secs(20));
+    let slow = Fault::on("POST", "/orgs/*/actions/runners/generate-jitconfig")
+        .times(1)
+        .delay(Duration::from_secs(20));
     bed.github.faults().add(slow);
     killed_when(bed, "the call to register", |bed| {
         Ok(bed.github.journal().entries().iter().any(|entry| entry.path.ends_with("generate-jitconfig")))
@@ -90,6 +90,54 @@ async fn killed_while_it_tears_down() -> Result<()> {
     Ok(())
 }
 
+/// Kills `stint` once a runner's record says `reached`, mends what `hold` held up, and checks that nothing was doubled or
+/// left.
+async fn killed_in_teardown(
+    hold: impl Fn(&Bed),
+    reached: impl Fn(&Value) -> bool,
+    mend: impl Fn(&Bed),
+) -> Result<()> {
+    let mut bed = Bed::start(BedOptions::default()).await?;
+    hold(&bed);
+    let id = bed.github.queue_job(bed.job().lasting(Duration::from_secs(1)))?;
+    bed.eventually("the runner to be so far", Duration::from_secs(60), |bed| {
+        let runners = bed.objects("runners")?;
+        let status = runners.first().and_then(|runner| runner.get("status")).cloned().unwrap_or_default();
+        Ok(if reached(&status) { Ok(()) } else { Err(status.to_string()) })
+    })
+    .await?;
+    bed.stint.kill()?;
+    mend(&bed);
+    bed.stint.start()?;
+    bed.stint.ready(Duration::from_secs(40)).await?;
+    bed.nothing_left(Duration::from_secs(120)).await?;
+    bed.job_stands(id, "Ended", Duration::from_secs(30)).await?;
+    assert_eq!(bed.ledger_equals_meter().await?.len(), 1);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_while_azure_has_not_yet_deleted_the_group() -> Result<()> {
+    killed_in_teardown(
+        |bed| bed.azure.hold_delete("*", false),
+        |status| status.get("deletingAt").is_some() && status.get("goneAt").is_none(),
+        |bed| bed.azure.release_delete("*"),
+    )
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_when_the_bill_is_written_and_the_registration_is_not_deleted() -> Result<()> {
+    killed_in_teardown(
+        |bed| {
+            bed.github.faults().add(Fault::on("DELETE", "/orgs/*/actions/runners/*").fail(503));
+        },
+        |status| status.get("billedAt").is_some() && status.get("deregisteredAt").is_none(),
+        |bed| bed.github.faults().clear(),
+    )
+    .await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn sigterm_ends_it_in_order_and_the_next_one_takes_over_at_once() -> Result<()> {
     let mut bed = Bed::start(BedOptions::default()).await?;
@@ -98,7 +146,12 @@ async fn sigterm_ends_it_in_order_and_the_next_one_takes_over_at_once() -> Resul
     let status = bed.stint.terminate(Duration::from_secs(30)).await?;
     assert!(status.success(), "{status}");
     let lease = bed.cluster.kubectl(&[
-        "get", "lease", "-n", e2e::NAMESPACE, "-o", "jsonpath={.items[*].spec.holderIdentity}",
+        "get",
+        "lease",
+        "-n",
+        e2e::NAMESPACE,
+        "-o",
+        "jsonpath={.items[*].spec.holderIdentity}",
     ])?;
     assert_eq!(lease.trim(), "", "the Lease is given back");
     bed.stint.start()?;

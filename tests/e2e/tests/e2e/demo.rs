@@ -14,7 +14,9 @@ fn the_demo_runs_jobs_of_several_sizes_and_shows_the_bill() -> Result<()> {
         .output()?;
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
-    for part in ["demo-large", "demo-medium", "demo-small", "Running", "SizeUnknown", "COST", "Every runner is gone"] {
+    for part in
+        ["demo-large", "demo-medium", "demo-small", "Running", "SizeUnknown", "COST", "Every runner is gone"]
+    {
         assert!(text.contains(part), "{part} is missing:\n{text}");
     }
     assert!(text.contains("7 groups") && text.contains("7 rows"), "{text}");

@@ -26,9 +26,9 @@ async fn a_pod_deleted_by_hand_is_torn_down_and_billed() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_group_that_fails_to_provision_is_replaced_by_the_next_runner() -> Result<()> {
     let bed = Bed::start(BedOptions::default()).await?;
-    bed.azure.fail_next_provisioning("ServiceUnavailable");
+    bed.azure.fail_next_provisioning("InaccessibleImage");
     let id = bed.github.queue_job(bed.job().lasting(Duration::from_secs(1)))?;
-    bed.github.wait_for_end(id, Duration::from_secs(90)).await?;
+    bed.job_stands(id, "Ended", Duration::from_secs(150)).await?;
     bed.nothing_left(Duration::from_secs(60)).await?;
     let status = bed.job_stands(id, "Ended", Duration::from_secs(10)).await?;
     assert_eq!(status.get("runnersStarted"), Some(&json!(2)), "{status}");
@@ -38,10 +38,24 @@ async fn a_group_that_fails_to_provision_is_replaced_by_the_next_runner() -> Res
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_region_without_capacity_costs_the_job_no_attempt() -> Result<()> {
+    let class = json!({"resources": {"cpu": "1", "memory": "1Gi"}, "maxAttempts": 1});
+    let bed = Bed::start(BedOptions { class, ..BedOptions::default() }).await?;
+    bed.azure.fail_next_provisioning("ServiceUnavailable");
+    let id = bed.github.queue_job(bed.job().lasting(Duration::from_secs(1)))?;
+    let status = bed.job_stands(id, "Ended", Duration::from_secs(150)).await?;
+    assert_eq!(status.get("failed"), Some(&json!(0)), "{status}");
+    bed.nothing_left(Duration::from_secs(60)).await?;
+    bed.ledger_equals_meter().await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_job_whose_runners_all_fail_to_start_is_given_up_with_a_reason_and_its_logs() -> Result<()> {
     let options = BedOptions {
         azure: Box::new(|azure| {
-            azure.images = vec![ImageRule::runs("broken:*", ["sh", "-c", "echo cannot find the agent; exit 1"])];
+            azure.images =
+                vec![ImageRule::runs("broken:*", ["sh", "-c", "echo cannot find the agent; exit 1"])];
         }),
         class: json!({
             "resources": {"cpu": "1", "memory": "1Gi"}, "image": "broken:1", "maxAttempts": 1,

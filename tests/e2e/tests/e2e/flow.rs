@@ -15,8 +15,8 @@ async fn a_delivery_becomes_a_pod_that_runs_and_is_gone_and_billed() -> Result<(
     bed.job_stands(id, "Running", Duration::from_secs(30)).await?;
     let pods = bed.objects("pods")?;
     let pod = pods.first().context("a pod")?;
-    as_the_virtual_node_needs_it(pod);
-    holds_no_secret(pod);
+    as_the_virtual_node_needs_it(pod)?;
+    holds_no_secret(pod)?;
     let runners = bed.cluster.kubectl(&["get", "runners", "-n", NAMESPACE])?;
     let jobs = bed.cluster.kubectl(&["get", "runnerjobs", "-n", NAMESPACE])?;
     reads_well(&jobs, &["Running", "stint", "acme/app"]);
@@ -39,12 +39,16 @@ async fn a_delivery_becomes_a_pod_that_runs_and_is_gone_and_billed() -> Result<(
     assert!(bill.contains(&row.runner) && bill.contains(&row.amount.to_string()), "{bill}");
     let metrics = reqwest::get(format!("{}/metrics", bed.stint.internal_url())).await?.text().await?;
     let counted = |line: &str| metrics.lines().any(|found| found.starts_with(line));
-    assert!(counted("stint_deliveries_total{source=\"acme\",event=\"workflow_job\"") && counted("stint_billed_seconds"), "{metrics}");
+    assert!(
+        counted("stint_deliveries_total{source=\"acme\",event=\"workflow_job\"")
+            && counted("stint_billed_seconds"),
+        "{metrics}"
+    );
     Ok(())
 }
 
 /// What facts about AKS and azure-aci ask of the pod.
-fn as_the_virtual_node_needs_it(pod: &Value) {
+fn as_the_virtual_node_needs_it(pod: &Value) -> Result<()> {
     let at = |pointer: &str| pod.pointer(pointer).cloned().unwrap_or(Value::Null);
     assert_eq!(at("/spec/nodeSelector/type"), "virtual-kubelet");
     assert_eq!(at("/spec/nodeSelector/kubernetes.io~1role"), "agent");
@@ -68,15 +72,16 @@ fn as_the_virtual_node_needs_it(pod: &Value) {
             toleration.get("key").and_then(Value::as_str) == Some(key)
                 && toleration.get("effect").and_then(Value::as_str) == Some(effect)
         });
-        let found = found.unwrap_or_else(|| panic!("no toleration of {key}: {tolerations}"));
+        let found = found.with_context(|| format!("no toleration of {key}: {tolerations}"))?;
         assert_eq!(found.get("tolerationSeconds"), None, "{key} is tolerated without a time limit");
     }
+    Ok(())
 }
 
 /// The credential comes as a Secret volume: what stands in the environment reaches Azure in plain text.
-fn holds_no_secret(pod: &Value) {
+fn holds_no_secret(pod: &Value) -> Result<()> {
     let volumes = pod.pointer("/spec/volumes").and_then(Value::as_array).cloned().unwrap_or_default();
-    let secret = volumes.iter().find_map(|volume| volume.get("secret")).expect("a Secret volume");
+    let secret = volumes.iter().find_map(|volume| volume.get("secret")).context("no Secret volume")?;
     assert_eq!(secret.get("optional"), Some(&Value::Bool(false)));
     let env = pod.pointer("/spec/containers/0/env").and_then(Value::as_array).cloned().unwrap_or_default();
     for variable in &env {
@@ -84,6 +89,7 @@ fn holds_no_secret(pod: &Value) {
         let value = variable.get("value").and_then(Value::as_str).unwrap_or_default();
         assert!(value.len() < 200, "as long as a credential: {variable}");
     }
+    Ok(())
 }
 
 /// One header and one line per object, every word of it shown, nothing wider than a screen.

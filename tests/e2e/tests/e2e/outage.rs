@@ -19,6 +19,7 @@ async fn a_busy_job_outlives_six_minutes_without_its_virtual_node() -> Result<()
     let control = json!({
         "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "control", "namespace": NAMESPACE},
         "spec": {
+            "automountServiceAccountToken": false,
             "nodeSelector": {"type": "virtual-kubelet"},
             "tolerations": [{"key": "virtual-kubelet.io/provider", "operator": "Exists"}],
             "containers": [{"name": "control", "image": "control", "command": ["sleep", "1000"],
@@ -27,7 +28,15 @@ async fn a_busy_job_outlives_six_minutes_without_its_virtual_node() -> Result<()
     });
     bed.cluster.apply(&control.to_string())?;
     bed.eventually("the control pod to run", Duration::from_secs(60), |bed| {
-        let phase = bed.cluster.kubectl(&["get", "pod", "control", "-n", NAMESPACE, "-o", "jsonpath={.status.phase}"])?;
+        let phase = bed.cluster.kubectl(&[
+            "get",
+            "pod",
+            "control",
+            "-n",
+            NAMESPACE,
+            "-o",
+            "jsonpath={.status.phase}",
+        ])?;
         Ok(if phase == "Running" { Ok(()) } else { Err(phase) })
     })
     .await?;
@@ -36,16 +45,39 @@ async fn a_busy_job_outlives_six_minutes_without_its_virtual_node() -> Result<()
     bed.cluster.stop_virtual_node()?;
     bed.eventually("the control pod to be evicted", AWAY + Duration::from_secs(60), |bed| {
         let pod = bed.cluster.kubectl(&[
-            "get", "pod", "control", "-n", NAMESPACE, "-o", "jsonpath={.metadata.deletionTimestamp}", "--ignore-not-found",
+            "get",
+            "pod",
+            "control",
+            "-n",
+            NAMESPACE,
+            "-o",
+            "jsonpath={.metadata.deletionTimestamp}",
+            "--ignore-not-found",
         ])?;
-        let exists = bed.cluster.kubectl(&["get", "pod", "control", "-n", NAMESPACE, "--ignore-not-found", "-o", "name"])?;
+        let exists = bed.cluster.kubectl(&[
+            "get",
+            "pod",
+            "control",
+            "-n",
+            NAMESPACE,
+            "--ignore-not-found",
+            "-o",
+            "name",
+        ])?;
         Ok(if exists.is_empty() || !pod.is_empty() { Ok(()) } else { Err("it is there".to_owned()) })
     })
     .await?;
     // The outage is as long as promised, whatever the eviction took.
     tokio::time::sleep_until(since + AWAY).await;
     let pods = bed.cluster.kubectl(&[
-        "get", "pods", "-n", NAMESPACE, "-l", "stint.dev/runner", "-o", "jsonpath={.items[*].metadata.deletionTimestamp}{.items[*].metadata.name}",
+        "get",
+        "pods",
+        "-n",
+        NAMESPACE,
+        "-l",
+        "stint.dev/runner",
+        "-o",
+        "jsonpath={.items[*].metadata.deletionTimestamp}{.items[*].metadata.name}",
     ])?;
     assert!(pods.starts_with(e2e::INSTALLATION), "the runner's pod is not being deleted: {pods}");
     bed.cluster.start_virtual_node()?;
@@ -54,7 +86,16 @@ async fn a_busy_job_outlives_six_minutes_without_its_virtual_node() -> Result<()
     assert!(job.completed_at.is_none(), "the job runs on: {job:?}");
     bed.github.finish_job(id, Conclusion::Success)?;
     bed.github.wait_for_end(id, Duration::from_secs(30)).await?;
-    bed.cluster.kubectl(&["delete", "pod", "control", "-n", NAMESPACE, "--ignore-not-found", "--force", "--grace-period=0"])?;
+    bed.cluster.kubectl(&[
+        "delete",
+        "pod",
+        "control",
+        "-n",
+        NAMESPACE,
+        "--ignore-not-found",
+        "--force",
+        "--grace-period=0",
+    ])?;
     bed.nothing_left(Duration::from_secs(120)).await?;
     let rows = bed.ledger().await?;
     assert_eq!(rows.len(), 1);

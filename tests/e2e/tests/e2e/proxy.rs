@@ -23,7 +23,10 @@ impl Proxy {
         let config = directory.join("tinyproxy.conf");
         std::fs::write(
             &config,
-            format!("Port {port}\nListen 127.0.0.1\nTimeout 60\nLogFile \"{}\"\nLogLevel Connect\nMaxClients 50\n", log.display()),
+            format!(
+                "Port {port}\nListen 127.0.0.1\nTimeout 60\nLogFile \"{}\"\nLogLevel Connect\nMaxClients 50\n",
+                log.display()
+            ),
         )?;
         let child = Command::new("setpriv")
             .args(["--pdeathsig", "KILL", "--", "tinyproxy", "-d", "-c"])
@@ -92,14 +95,17 @@ async fn github_is_reached_through_a_proxy_and_trusted_by_a_private_ca() -> Resu
 async fn without_the_private_ca_the_jobs_wait_and_say_that_github_is_not_trusted() -> Result<()> {
     let (_, tls) = private_ca()?;
     let defaults = BedOptions::default();
-    let options =
-        BedOptions { github: emulator_github::Options { tls: Some(tls), ..defaults.github }, ..BedOptions::default() };
+    let options = BedOptions {
+        github: emulator_github::Options { tls: Some(tls), ..defaults.github },
+        ..BedOptions::default()
+    };
     let bed = Bed::start(options).await?;
     let id = bed.github.queue_job(bed.job())?;
     let status = bed
         .eventually("the job to wait for its source", Duration::from_secs(40), |bed| {
             let status = bed.job_status(id)?.unwrap_or_default();
-            let reason = status.get("reason").and_then(serde_json::Value::as_str) == Some("SourceUnavailable");
+            let reason =
+                status.get("reason").and_then(serde_json::Value::as_str) == Some("SourceUnavailable");
             Ok(if reason { Ok(status) } else { Err(status.to_string()) })
         })
         .await?;

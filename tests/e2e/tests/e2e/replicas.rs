@@ -31,7 +31,12 @@ async fn a_second_replica_without_a_shared_ledger_refuses_to_act() -> Result<()>
     bed.nothing_left(Duration::from_secs(60)).await?;
     bed.ledger_equals_meter().await?;
     let holder = bed.cluster.kubectl(&[
-        "get", "lease", "-n", NAMESPACE, "-o", "jsonpath={.items[*].spec.holderIdentity}",
+        "get",
+        "lease",
+        "-n",
+        NAMESPACE,
+        "-o",
+        "jsonpath={.items[*].spec.holderIdentity}",
     ])?;
     assert_eq!(holder.trim(), "e2e-0");
     Ok(())
