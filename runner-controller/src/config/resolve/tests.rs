@@ -163,7 +163,7 @@ fn a_source_without_anything_needs_github() {
 }
 
 #[test]
-fn a_proxys_password_shows_nowhere() {
+fn the_password_of_a_proxy_shows_nowhere() {
     let text = source_with("secretRef: x, owners: [a], proxy: 'http://user:canary@proxy:3128'");
     let resolved = resolved(&text, &[]);
     assert_eq!(resolved.sources["s"].proxy.as_deref(), Some("http://user:canary@proxy:3128"));

@@ -26,7 +26,7 @@ async fn a_runner_takes_the_oldest_job_that_it_covers_whoever_it_was_made_for() 
 }
 
 #[tokio::test]
-async fn a_repositorys_runner_serves_that_repository_only() {
+async fn a_runner_of_a_repository_serves_that_repository_only() {
     let (github, client) = emulator(Options::default()).await;
     let elsewhere = github.queue_job(JobSpec::new("acme/other", &["stint"])).unwrap();
     let config = client.register_at("/repos/acme/app", "own", &["stint"]).await;

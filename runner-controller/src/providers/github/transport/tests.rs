@@ -58,7 +58,7 @@ fn an_api_below_a_path_keeps_it() {
 }
 
 #[test]
-fn a_proxys_login_is_decoded_and_taken_out_of_its_address() {
+fn the_login_of_a_proxy_is_decoded_and_taken_out_of_its_address() {
     let (address, login) = proxy_url("http://us%3Aer:p%40ss%2@proxy.example").unwrap();
     assert_eq!(address, "http://proxy.example:80/");
     let login = login.unwrap();

@@ -28,7 +28,7 @@ async fn runner(github: &GitHubHandle, name: &str) -> Value {
     let request = client().post(url).bearer_auth("personal").header("user-agent", "tests").json(&body);
     let answer: Value = request.send().await.unwrap().json().await.unwrap();
     let jit = answer["encoded_jit_config"].as_str().unwrap();
-    let mut body = group("ghcr.io/acme/agent:1");
+    let mut body = group("registry.example/acme/agent:1");
     body["properties"]["volumes"] =
         json!([{ "name": "stint", "secret": { "jitconfig": STANDARD.encode(jit) } }]);
     body["properties"]["containers"][0]["properties"]["volumeMounts"] =
