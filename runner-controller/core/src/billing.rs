@@ -119,8 +119,7 @@ pub fn bill(runner: &Runner, group_id: &str, price: &Price) -> Option<Bill> {
     let seconds = ceil_seconds(started_at, stopped_at);
     let (cpu, memory_gb) = group_size(runner.size);
     let vcpu = cpu.ceil().to_u32().unwrap_or(u32::MAX);
-    let per_hour = Decimal::from(vcpu) * price.vcpu_hour + memory_gb * price.gb_hour;
-    let amount = (per_hour * Decimal::from(seconds) / Decimal::from(3600)).round_dp(8);
+    let amount = amount(vcpu, memory_gb, price, seconds).unwrap_or(Decimal::MAX);
     Some(Bill {
         group_id: group
             .map(|group| group.id.clone())
@@ -137,6 +136,15 @@ pub fn bill(runner: &Runner, group_id: &str, price: &Price) -> Option<Bill> {
         amount,
         currency: price.currency.clone(),
     })
+}
+
+/// The cost of so many seconds, unless it is more than a decimal holds. Nothing but an absurd price leads there, and a
+/// bill that cannot be written would keep its runner for ever.
+fn amount(vcpu: u32, memory_gb: Decimal, price: &Price, seconds: u64) -> Option<Decimal> {
+    let cpu = Decimal::from(vcpu).checked_mul(price.vcpu_hour)?;
+    let memory = memory_gb.checked_mul(price.gb_hour)?;
+    let hours = cpu.checked_add(memory)?.checked_mul(Decimal::from(seconds))?;
+    Some(hours.checked_div(Decimal::from(3600))?.round_dp(8))
 }
 
 /// Whole seconds from one moment to another, a begun second counted whole; 0 if the second is not later.

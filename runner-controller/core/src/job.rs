@@ -252,16 +252,18 @@ impl Job {
         }
     }
 
-    /// Whether a `queued` must be confirmed with the source before it is acted on: it is older than `after`, even if
-    /// it was delivered only now; or an approval held the job back before it, so that it may be an old one.
+    /// Whether a `queued` must be confirmed with the source before it is acted on: it is older than `after`, and its
+    /// delivery, which may be late or a repeated one, makes it no younger where its source told when it made the job;
+    /// or an approval held the job back before it, so that it may be an old one.
     pub fn needs_confirmation(&self, confirmed_at: Timestamp, after: SignedDuration, now: Timestamp) -> bool {
-        let read = self
+        let reads = self
             .facts
             .iter()
-            .any(|fact| fact.action == JobAction::Queued && fact.id.starts_with(READ_PREFIX));
+            .filter(|fact| fact.action == JobAction::Queued && fact.id.starts_with(READ_PREFIX))
+            .map(|fact| fact.heard_at);
         let known_since = match self.description.created_at {
-            Some(created_at) if !read => created_at.min(confirmed_at),
-            Some(_) | None => confirmed_at,
+            Some(created_at) => reads.chain([created_at]).max().unwrap_or(created_at).min(confirmed_at),
+            None => confirmed_at,
         };
         if now > saturating_add(known_since, after) {
             return true;

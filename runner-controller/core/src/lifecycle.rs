@@ -13,10 +13,13 @@
 //! may be busy is deregistered before its machine is deleted, and kept if its source refuses; nothing is released
 //! before its machine is confirmed gone and billed; nothing is begun for a runner that no job needs.
 
+mod attempts;
 mod facts;
 
 use jiff::{SignedDuration, Timestamp};
 
+pub(crate) use self::attempts::pauses_the_next;
+pub use self::attempts::{counts_as_attempt, start_failure};
 pub use self::facts::{AgentFacts, GroupFacts, Launched, Registered, RunnerFact, RunnerFacts, Teardown};
 
 use crate::job::JobKey;
@@ -26,8 +29,10 @@ use crate::setup::{Deadlines, PlaceKind, Scope, Size, saturating_add};
 
 /// A runner that found itself busy is not asked again before this has passed.
 const ASK_AGAIN: SignedDuration = SignedDuration::from_secs(60);
-/// How often the group of a machine that does not run yet is looked at.
+/// How often a group is read while a fact is missing that only it tells.
 const LOOK_EVERY: SignedDuration = SignedDuration::from_secs(30);
+/// How often at most the group of a machine that has run for long is read: Azure may have forgotten its pull time.
+const LOOK_SELDOM: SignedDuration = SignedDuration::from_hours(1);
 /// How long a machine that was just created may be missing from what the outside shows, which lags.
 const SHOWN_WITHIN: SignedDuration = SignedDuration::from_secs(30);
 
@@ -212,19 +217,38 @@ impl Runner {
         if facts.launched.is_none() {
             return Some(Step::Recover);
         }
-        let running = around.machine.is_some_and(|machine| machine.phase == MachinePhase::Running);
-        let unread = running && facts.group.as_ref().is_none_or(|group| group.pull_started.is_none());
         let due = self.look_at(around).is_some_and(|at| at <= around.now);
-        (unread || due).then_some(Step::Capture { last: false })
+        due.then_some(Step::Capture { last: false })
     }
 
-    /// When its group is looked at again because it takes long to run: a pod whose group could not be provisioned stays
-    /// Pending for ever (azure-aci#378).
+    /// When its group is to be read for what nothing else tells, if anything is missing.
     fn look_at(&self, around: Surroundings<'_>) -> Option<Timestamp> {
         let launched = self.facts.launched.as_ref()?;
-        around.machine.filter(|machine| machine.phase == MachinePhase::Pending && machine.scheduled)?;
-        let seen = self.facts.group.as_ref().and_then(|group| group.seen_at);
-        Some(saturating_add(seen.map_or(launched.at, |seen| seen.max(launched.at)), LOOK_EVERY))
+        let machine = around.machine?;
+        let group = self.facts.group.as_ref();
+        let seen = group.and_then(|group| group.seen_at);
+        match machine.phase {
+            // A pod whose group could not be provisioned stays Pending for ever (azure-aci#378); a group of Stint's own
+            // making shows that itself. Whatever has a job, or is not needed, does not wait for its start.
+            MachinePhase::Pending => {
+                let waits = machine.scheduled
+                    && self.kind == PlaceKind::VirtualNode
+                    && around.occupation == Occupation::Wanted;
+                let last = seen.map_or(launched.at, |seen| seen.max(launched.at));
+                waits.then(|| saturating_add(last, LOOK_EVERY))
+            }
+            // The meter's start: once it runs, then ever less often.
+            MachinePhase::Running if group.is_none_or(|group| group.pull_started.is_none()) => {
+                let since = machine.since.max(launched.at);
+                Some(match seen.filter(|seen| *seen >= since) {
+                    Some(seen) => {
+                        saturating_add(seen, seen.duration_since(since).clamp(LOOK_EVERY, LOOK_SELDOM))
+                    }
+                    None => since,
+                })
+            }
+            MachinePhase::Running | MachinePhase::Ended | MachinePhase::StartFailed => None,
+        }
     }
 
     /// Whether the runner is over. `ask`: it may be busy for all that is known here, so its source decides.
@@ -352,19 +376,6 @@ impl Runner {
     }
 }
 
-/// Azure's words for a quota, a rate or a region that is used up (facts about ACI, "Limits and failures").
-const NO_CAPACITY: [&str; 4] =
-    ["ContainerGroupQuotaReached", "TooManyRequests", "ServiceUnavailable", "ContainerGroupQuotaExceeded"];
-
-/// Why a container could not be started: its own fault, or no room for it.
-pub fn start_failure(why: String) -> Reason {
-    if NO_CAPACITY.iter().any(|code| why.contains(code)) {
-        Reason::NoCapacity { why }
-    } else {
-        Reason::StartFailed { why }
-    }
-}
-
 enum Verdict {
     Keep(Option<Timestamp>),
     End { reason: Reason, ask: bool },
@@ -374,18 +385,6 @@ impl Verdict {
     fn certain(reason: Reason) -> Self {
         Verdict::End { reason, ask: false }
     }
-}
-
-/// Whether a runner that ended for this reason counts as a failed attempt at its job, given that it had none.
-///
-/// What its source, the platform's limits or the controller itself did does not count, nor what an admin did.
-pub fn counts_as_attempt(code: &str) -> bool {
-    !matches!(code, "RegistrationFailed" | "Interrupted" | "NoCapacity" | "Surplus" | "Deleted")
-}
-
-/// Whether the next runner for the job waits after one that ended for this reason: whatever failed may fail again.
-pub(crate) fn pauses_the_next(code: &str) -> bool {
-    !matches!(code, "Surplus" | "Deleted")
 }
 
 #[cfg(test)]

@@ -67,6 +67,22 @@ fn money_is_decimal_and_rounded_once() {
     assert_eq!((bill.amount, bill.currency.as_str()), (dec("0.00002778"), "EUR"));
 }
 
+#[test]
+fn a_cost_beyond_all_measure_is_the_highest_there_is() {
+    let check = |vcpu_hour, gb_hour, memory_bytes| {
+        let price = Price { currency: "USD".to_owned(), vcpu_hour, gb_hour };
+        let runner =
+            over(size(u32::MAX, memory_bytes)).with(RunnerFact::Group(group(Some(0), Some(9_000_000), 2)));
+        assert_eq!(bill(&runner, "/fallback", &price).unwrap().amount, Decimal::MAX);
+    };
+    check(Decimal::MAX, Decimal::ZERO, 1);
+    check(Decimal::ZERO, Decimal::MAX, u64::MAX);
+    // Each part fits, their sum does not; then the sum does, the product with the time does not.
+    let part = Decimal::MAX.checked_div(Decimal::from(4_294_968)).unwrap();
+    check(part, Decimal::MAX, 1_000_000_000);
+    check(part, Decimal::ZERO, 1);
+}
+
 /// Where the times come from, the billed seconds, and by how many they may be off.
 fn summary(runner: &Runner) -> (TimeSource, TimeSource, u64, u64) {
     let bill = billed(runner);

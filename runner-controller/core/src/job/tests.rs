@@ -82,6 +82,30 @@ fn an_old_or_once_held_back_job_is_confirmed() {
 }
 
 #[test]
+fn a_job_that_was_made_long_ago_is_confirmed_however_late_it_is_heard_of() {
+    let check = |created: Option<i64>, input: &str, now: i64, expect: bool| {
+        let mut job = told(facts(input));
+        job.description.created_at = created.map(at);
+        let JobState::Queued { confirmed_at, .. } = job.state() else { panic!("{input} is not queued") };
+        let needs = job.needs_confirmation(confirmed_at, secs(600), at(now));
+        assert_eq!(needs, expect, "made at {created:?}, {input} at {now}");
+    };
+    check(None, "q5000", 5001, false);
+    check(Some(0), "q5000", 5001, true);
+    check(Some(4998), "q5000", 5001, false);
+    check(Some(4998), "q5000", 5598, false);
+    check(Some(4998), "q5000", 5599, true);
+    // Only its source confirms it, for a while; not a delivery that is repeated.
+    check(Some(0), "q5000 Q5002", 5003, false);
+    check(Some(0), "q5000 Q5002", 5603, true);
+    check(Some(0), "Q2 q5000", 5001, true);
+    check(Some(0), "q1 q5000", 5001, true);
+    // A source whose clock is ahead makes nothing younger than it is.
+    check(Some(9000), "q5000", 5600, false);
+    check(Some(9000), "q5000", 5601, true);
+}
+
+#[test]
 fn a_reading_counts_only_well_after_the_sign() {
     let check =
         |input: &str, expect: bool| assert_eq!(told(facts(input)).read_since(at(10)), expect, "{input}");

@@ -166,16 +166,18 @@ pub struct GroupFacts {
 
 impl GroupFacts {
     /// This reading over an earlier one. A time that was read once stays known: Azure forgets a container's older
-    /// events, and shows a group that is being deleted without its instance view.
+    /// events, and shows a group that is being deleted without its instance view. A failure is a state, and the later
+    /// reading's counts: what failed may have been tried again.
     fn over(self, earlier: Option<GroupFacts>) -> GroupFacts {
         let Some(earlier) = earlier else { return self };
+        let failed = if self.seen_at >= earlier.seen_at { self.failed } else { earlier.failed };
         GroupFacts {
             id: if self.id.is_empty() { earlier.id } else { self.id },
             pull_started: self.pull_started.into_iter().chain(earlier.pull_started).min(),
             started: self.started.into_iter().chain(earlier.started).min(),
             stopped: self.stopped.or(earlier.stopped),
             seen_at: self.seen_at.max(earlier.seen_at),
-            failed: self.failed.or(earlier.failed),
+            failed,
         }
     }
 }

@@ -65,6 +65,15 @@ fn read() -> RunnerFact {
     RunnerFact::Group(group(Some(15), None, 21))
 }
 
+/// A reading at this second, before anything of it ran.
+fn looked(second: i64) -> RunnerFact {
+    RunnerFact::Group(group(None, None, second))
+}
+
+fn failed(second: i64, why: &str) -> RunnerFact {
+    RunnerFact::Group(GroupFacts { failed: Some(why.to_owned()), ..group(None, None, second) })
+}
+
 fn busy_seen(second: i64) -> RunnerFact {
     RunnerFact::BusySeen(at(second))
 }
@@ -74,7 +83,7 @@ fn a_runner_starts_step_by_step() {
     check(&new(), None, WANTED, 1, "Register");
     check(&new().registered(1), None, WANTED, 2, "Launch");
     check(&launching(), None, WANTED, 3, "Recover");
-    check(&launched(), Some(&pending()), WANTED, 3, "wait until 902");
+    check(&launched(), Some(&pending()), WANTED, 3, "wait until 32");
     check(&launched(), Some(&running()), WANTED, 21, "Capture { last: false }");
     check(&launched().with(read()), Some(&running()), WANTED, 21, "wait until 320");
     check(&launched().with(read()), Some(&running()), BUSY, 21, "wait");
@@ -158,8 +167,9 @@ fn each_stage_has_its_deadline() {
     let booted = || read().with(RunnerFact::AgentBooted(at(25)));
     check(&launched(), Some(&unscheduled), WANTED, 121, "wait until 122");
     check(&launched(), Some(&unscheduled), WANTED, 122, "Deregister because NotScheduled");
-    check(&launched(), Some(&pending()), WANTED, 901, "wait until 902");
-    check(&launched(), Some(&pending()), WANTED, 902, "Deregister because NotRunning");
+    let looked = launched().with(looked(900));
+    check(&looked, Some(&pending()), WANTED, 901, "wait until 902");
+    check(&looked, Some(&pending()), WANTED, 902, "Deregister because NotRunning");
     check(&read(), Some(&running()), WANTED, 319, "wait until 320");
     check(&read(), Some(&running()), WANTED, 320, "Deregister because NotOnline");
     check(&booted(), Some(&running()), WANTED, 324, "wait until 325");
@@ -168,6 +178,78 @@ fn each_stage_has_its_deadline() {
     for machine in [&unscheduled, &pending(), &running()] {
         check(&booted(), Some(machine), BUSY, 1_000_000, "wait");
     }
+}
+
+#[test]
+fn the_group_of_a_machine_that_does_not_run_yet_is_looked_at_now_and_then() {
+    let located = launched().with(RunnerFact::Group(GroupFacts { seen_at: None, ..group(None, None, 0) }));
+    for unread in [launched(), located] {
+        check(&unread, Some(&pending()), WANTED, 31, "wait until 32");
+        check(&unread, Some(&pending()), WANTED, 32, "Capture { last: false }");
+    }
+    let seen = launched().with(looked(33));
+    check(&seen, Some(&pending()), WANTED, 33, "wait until 63");
+    check(&seen, Some(&pending()), WANTED, 63, "Capture { last: false }");
+    // Not where it is known to have a job or not to be needed, nor where no node has the pod.
+    check(&seen, Some(&pending()), BUSY, 63, "wait");
+    check(&seen, Some(&pending()), unwanted(60), 63, "wait until 90");
+    check(&seen, Some(&pending()), Occupation::Done { since: at(60) }, 63, "wait until 90");
+    check(&seen, Some(&Machine { scheduled: false, ..pending() }), WANTED, 63, "wait until 122");
+    // A group of Stint's own making is watched by reading it.
+    let own = Runner { kind: PlaceKind::ContainerInstances, ..launched() };
+    check(&own, Some(&pending()), WANTED, 63, "wait until 902");
+}
+
+#[test]
+fn the_group_of_a_running_machine_is_read_ever_less_often_until_its_pull_is_known() {
+    let capture = "Capture { last: false }";
+    let running = &machine(MachinePhase::Running, 20);
+    for unread in [launched(), launched().with(looked(19))] {
+        check(&unread, Some(running), BUSY, 20, capture);
+    }
+    let seen = |second| launched().with(looked(second));
+    check(&seen(20), Some(running), BUSY, 20, "wait until 50");
+    check(&seen(20), Some(running), BUSY, 50, capture);
+    check(&seen(120), Some(running), BUSY, 120, "wait until 220");
+    check(&seen(100_000), Some(running), BUSY, 100_000, "wait until 103600");
+    check(&seen(20).with(read()), Some(running), BUSY, 21, "wait");
+    // Its times may come from a clock that is ahead.
+    check(&launched(), Some(&machine(MachinePhase::Running, 25)), BUSY, 21, "wait until 25");
+}
+
+#[test]
+fn a_group_that_cannot_be_provisioned_ends_its_pending_runner_once_its_source_agrees() {
+    let broken = launched().with(failed(33, "InaccessibleImage"));
+    for occupation in [WANTED, BUSY, unwanted(33)] {
+        check(&broken, Some(&pending()), occupation, 34, "Deregister because StartFailed");
+        let denied = broken.clone().with(busy_seen(35));
+        check(&denied, Some(&pending()), occupation, 95, "Deregister because StartFailed");
+    }
+    check(&broken.clone().with(busy_seen(35)), Some(&pending()), BUSY, 36, "wait until 95");
+    check(&broken.clone().with(busy_seen(35)), Some(&pending()), WANTED, 63, "Capture { last: false }");
+    let full = launched().with(failed(33, "ServiceUnavailable: try again"));
+    check(&full, Some(&pending()), WANTED, 34, "Deregister because NoCapacity");
+    // It came to run after all, or a later reading says nothing of a failure.
+    check(&broken.clone().with(read()), Some(&running()), BUSY, 34, "wait");
+    check(&broken.clone().with(looked(63)), Some(&pending()), WANTED, 64, "wait until 93");
+    // An older reading, or none, takes nothing back.
+    let unread = RunnerFact::Group(GroupFacts { seen_at: None, ..group(None, None, 0) });
+    for fact in [looked(20), unread] {
+        check(&broken.clone().with(fact), Some(&pending()), WANTED, 64, "Deregister because StartFailed");
+    }
+}
+
+#[test]
+fn a_quota_a_rate_and_a_full_region_are_no_fault_of_the_runner() {
+    let check = |why: &str, expect: &str| assert_eq!(start_failure(why.to_owned()).code(), expect, "{why}");
+    check("ContainerGroupQuotaReached: Resource type 'Microsoft.ContainerInstance/...'", "NoCapacity");
+    check("ContainerGroupQuotaExceeded", "NoCapacity");
+    check("api call failed: 429 TooManyRequests", "NoCapacity");
+    check("Code=\"ServiceUnavailable\" Message=\"The requested resource is not available\"", "NoCapacity");
+    check("ContainerGroupTransitioning", "StartFailed");
+    check("InaccessibleImage", "StartFailed");
+    check("toomanyrequests: You have reached your pull rate limit", "StartFailed");
+    check("", "StartFailed");
 }
 
 #[test]
@@ -220,7 +302,7 @@ fn an_ended_runner_that_its_source_calls_busy_is_not_asked_about_in_a_loop() {
 #[test]
 fn only_what_a_runner_did_itself_counts_as_an_attempt() {
     let uncounted: Vec<&str> = Reason::CODES.into_iter().filter(|code| !counts_as_attempt(code)).collect();
-    assert_eq!(uncounted, ["Interrupted", "RegistrationFailed", "Surplus", "Deleted"]);
+    assert_eq!(uncounted, ["NoCapacity", "Interrupted", "RegistrationFailed", "Surplus", "Deleted"]);
     let at_once: Vec<&str> = Reason::CODES.into_iter().filter(|code| !pauses_the_next(code)).collect();
     assert_eq!(at_once, ["Surplus", "Deleted"]);
 }
@@ -247,7 +329,7 @@ fn a_fact_is_set_once() {
 
 /// A runner at any point of its life, with the facts that come before that point.
 fn any_runner() -> impl Strategy<Value = Runner> {
-    let agent = proptest::collection::vec(0..5_u8, 0..3);
+    let agent = proptest::collection::vec(0..8_u8, 0..3);
     (0..10_usize, agent, proptest::option::of(0..400_i64), any::<bool>()).prop_map(
         |(stage, agent, busy, deleted)| {
             let (registered, launching) = (new().registered(1).facts, launching().facts);
@@ -269,6 +351,9 @@ fn any_runner() -> impl Strategy<Value = Runner> {
                     1 => RunnerFact::AgentJobStarted(at(22)),
                     2 => RunnerFact::AgentJobCompleted(at(25)),
                     3 => RunnerFact::AgentExiting(at(26), Some(0)),
+                    4 => looked(24),
+                    5 => failed(28, "ServiceUnavailable"),
+                    6 => RunnerFact::Group(GroupFacts { seen_at: None, ..group(None, None, 0) }),
                     _ => read(),
                 });
             }
@@ -380,6 +465,8 @@ fn every_step_and_every_reason_of_a_runner_is_reachable() {
         new().registered(1),
         launching(),
         launched(),
+        launched().with(failed(21, "InaccessibleImage")),
+        launched().with(failed(21, "ContainerGroupQuotaReached")),
         launched().with(RunnerFact::AgentBooted(at(21))),
         launched().with(RunnerFact::AgentExiting(at(21), None)),
         Runner { deleted: true, ..launched() },

@@ -31,6 +31,7 @@ fn every() -> Vec<Reason> {
         Reason::ContainerEnded,
         Reason::AgentExited,
         Reason::StartFailed { why: text() },
+        Reason::NoCapacity { why: text() },
         Reason::Vanished,
         Reason::Interrupted { call: text() },
         Reason::RegistrationFailed { why: text() },

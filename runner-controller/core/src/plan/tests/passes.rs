@@ -1,11 +1,11 @@
 //! What single passes decide.
 
 use crate::job::{Job, JobAction, JobReport, Standing};
-use crate::lifecycle::{GroupFacts, MachinePhase, Runner, RunnerFact};
+use crate::lifecycle::{MachinePhase, Runner, RunnerFact};
 use crate::plan::{Action, Hold, Plan, Snapshot, plan, runner_name};
 use crate::reason::Reason;
 use crate::setup::{PlaceState, Scope};
-use crate::testing::{at, class, job, key, machine, place, runner, secs, snapshot, source};
+use crate::testing::{at, class, group, job, key, machine, place, runner, secs, snapshot, source};
 
 /// What a plan says, a word or few an action, in the plan's order; runners by their job and number.
 fn show(snapshot: &Snapshot, plan: &Plan) -> String {
@@ -338,7 +338,7 @@ fn a_stolen_job_is_asked_about_before_it_gets_a_second_runner() {
     let thief = job("2").queued(1).running(60, &name);
     let jobs = vec![job("1").queued(0), thief];
     let mut all =
-        snapshot(jobs, vec![runner("1", 1).launched(2).with(RunnerFact::Group(GroupFacts::default()))]);
+        snapshot(jobs, vec![runner("1", 1).launched(2).with(RunnerFact::Group(group(Some(15), None, 21)))]);
     all.jobs[1].report = JobReport {
         standing: Standing::Running,
         class: Some("stint".to_owned()),
@@ -448,7 +448,7 @@ fn a_refused_and_a_given_up_job_expire_after_a_day_and_the_ttl() {
 #[test]
 fn a_busy_runner_of_a_class_that_is_gone_is_kept() {
     let name = runner("1", 1).name;
-    let launched = runner("1", 1).launched(2).with(RunnerFact::Group(GroupFacts::default()));
+    let launched = runner("1", 1).launched(2).with(RunnerFact::Group(group(Some(15), None, 21)));
     let report = JobReport {
         standing: Standing::Running,
         class: Some("stint".to_owned()),

@@ -32,6 +32,17 @@ fn a_start_fails_until_the_job_is_given_up() {
 }
 
 #[test]
+fn a_pod_whose_group_cannot_be_provisioned_is_found_out() {
+    let fates = [Fate::NotProvisioned, Fate::Works];
+    insta::assert_snapshot!(tell(setup(), true, &fates, vec![Script::new("1", 0, 60)]));
+}
+
+#[test]
+fn a_group_that_does_not_tell_when_its_pull_began_is_read_ever_less_often() {
+    insta::assert_snapshot!(tell(setup(), false, &[Fate::PullForgotten], vec![Script::new("1", 0, 1000)]));
+}
+
+#[test]
 fn a_job_is_cancelled_before_its_runner_is_up() {
     let script = Script { cancelled: Some(8), ..Script::new("1", 0, 60) };
     insta::assert_snapshot!(tell(setup(), true, &[Fate::Works], vec![script]));

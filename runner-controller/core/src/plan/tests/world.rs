@@ -104,19 +104,25 @@ pub(super) enum Fate {
     SaidToFail,
     NeverScheduled,
     NeverRuns,
+    /// Its group cannot be provisioned, of which its pod shows nothing.
+    NotProvisioned,
     NeverOnline,
+    /// It works, and its group does not tell when its pull began.
+    PullForgotten,
     VanishesEarly,
     VanishesLater,
     EndsWithoutJob,
     HangsAfterJob,
 }
 
-const BAD: [Fate; 9] = [
+const BAD: [Fate; 11] = [
     Fate::StartFails,
     Fate::SaidToFail,
     Fate::NeverScheduled,
     Fate::NeverRuns,
+    Fate::NotProvisioned,
     Fate::NeverOnline,
+    Fate::PullForgotten,
     Fate::VanishesEarly,
     Fate::VanishesLater,
     Fate::EndsWithoutJob,

@@ -182,7 +182,8 @@ impl World {
 
     pub(super) fn launch(&mut self, name: &str) {
         let now = self.now;
-        self.record(name, vec![RunnerFact::Launching(now)]);
+        let group = GroupFacts { id: format!("/groups/{name}"), ..GroupFacts::default() };
+        self.record(name, vec![RunnerFact::Launching(now), RunnerFact::Group(group.clone())]);
         if self.crash() {
             return;
         }
@@ -205,7 +206,6 @@ impl World {
             why: None,
             deleting: false,
         };
-        let group = GroupFacts { id: format!("/groups/{name}"), ..GroupFacts::default() };
         self.machines.insert(name.to_owned(), TrueMachine { shown, fate, running: false, group });
         self.show_later(name);
         if fate != Fate::NeverScheduled {
@@ -222,7 +222,9 @@ impl World {
                 | Fate::StartFails
                 | Fate::SaidToFail
                 | Fate::NeverScheduled
+                | Fate::NotProvisioned
                 | Fate::NeverOnline
+                | Fate::PullForgotten
                 | Fate::EndsWithoutJob
                 | Fate::HangsAfterJob => self.after(starts, Event::Runs(name.to_owned())),
             }

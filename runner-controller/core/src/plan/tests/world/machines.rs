@@ -28,8 +28,12 @@ impl World {
             self.show(name, |shown| (shown.phase, shown.why) = (MachinePhase::StartFailed, why));
             return;
         }
+        if fate == Fate::NotProvisioned {
+            machine.group.failed = Some("no reason given".to_owned());
+            return;
+        }
         machine.running = true;
-        machine.group.pull_started = Some(now - secs(5));
+        machine.group.pull_started = (fate != Fate::PullForgotten).then(|| now - secs(5));
         machine.group.started = Some(now);
         self.launched.insert(name.to_owned(), true);
         self.note(&format!("{name} runs"));
@@ -46,6 +50,8 @@ impl World {
             | Fate::SaidToFail
             | Fate::NeverScheduled
             | Fate::NeverRuns
+            | Fate::NotProvisioned
+            | Fate::PullForgotten
             | Fate::VanishesEarly
             | Fate::VanishesLater
             | Fate::HangsAfterJob => self.after(3, Event::Online(name.to_owned())),

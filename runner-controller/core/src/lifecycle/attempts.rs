@@ -1,0 +1,28 @@
+//! What the end of a runner says: whose fault a failed start is, and what follows for the job's next runner.
+
+use crate::reason::Reason;
+
+/// Azure's words for a quota, a rate or a region that is used up (facts about ACI, "Limits and failures").
+const NO_CAPACITY: [&str; 4] =
+    ["ContainerGroupQuotaReached", "TooManyRequests", "ServiceUnavailable", "ContainerGroupQuotaExceeded"];
+
+/// Why a container could not be started: its own fault, or no room for it.
+pub fn start_failure(why: String) -> Reason {
+    if NO_CAPACITY.iter().any(|code| why.contains(code)) {
+        Reason::NoCapacity { why }
+    } else {
+        Reason::StartFailed { why }
+    }
+}
+
+/// Whether a runner that ended for this reason counts as a failed attempt at its job, given that it had none.
+///
+/// What its source, the platform's limits or the controller itself did does not count, nor what an admin did.
+pub fn counts_as_attempt(code: &str) -> bool {
+    !matches!(code, "RegistrationFailed" | "Interrupted" | "NoCapacity" | "Surplus" | "Deleted")
+}
+
+/// Whether the next runner for the job waits after one that ended for this reason: whatever failed may fail again.
+pub(crate) fn pauses_the_next(code: &str) -> bool {
+    !matches!(code, "Surplus" | "Deleted")
+}
