@@ -325,6 +325,16 @@ impl Outside {
         self.sources.provider(source)
     }
 
+    /// The runner whose group this would be by its name, if it is one of this installation's.
+    pub fn runner_of(&self, group: &str) -> Option<String> {
+        let own = format!("{}-", self.installation.id);
+        let runner = match &self.pods {
+            Some(pods) => group.strip_prefix(&pods.group_name(""))?,
+            None => group,
+        };
+        runner.starts_with(&own).then(|| runner.to_owned())
+    }
+
     fn address(&self, order: &StepOrder) -> GroupAddress {
         let mut address = address_of(&order.runner, order.place.as_deref());
         if address.subscription.is_empty() {

@@ -4,7 +4,9 @@
 //! but what is under way.
 
 mod acting;
+mod housekeeping;
 pub mod sources;
+mod timed;
 pub mod wiring;
 
 use std::collections::BTreeMap;
@@ -23,6 +25,7 @@ use crate::execute::{Executor, Outside};
 use crate::observe::{Observer, View};
 use crate::ports::{CallErrorKind, CallResult};
 use crate::telemetry::{Metrics, RunnerState};
+use housekeeping::Housekeeping;
 
 /// How long what has changed is collected before the next pass.
 const COLLECT: Duration = Duration::from_millis(10);
@@ -30,10 +33,6 @@ const COLLECT: Duration = Duration::from_millis(10);
 const LONGEST: SignedDuration = SignedDuration::from_secs(30);
 /// The pause after a pass that broke off.
 const BROKEN_OFF: SignedDuration = SignedDuration::from_secs(1);
-/// How often logs that have been kept long enough are looked for.
-const HOUSEKEEPING: SignedDuration = SignedDuration::from_hours(1);
-/// How long logs are kept.
-const LOGS_KEPT: SignedDuration = SignedDuration::from_hours(14 * 24);
 
 /// The loop's own state.
 pub struct Reconciler {
@@ -42,7 +41,7 @@ pub struct Reconciler {
     outside: Arc<Outside>,
     resolved: watch::Sender<Option<Arc<Resolved>>>,
     noted: Vec<Problem>,
-    housekept: Option<Timestamp>,
+    housekeeping: Housekeeping,
 }
 
 impl Reconciler {
@@ -58,7 +57,7 @@ impl Reconciler {
             outside,
             resolved,
             noted: Vec::new(),
-            housekept: None,
+            housekeeping: Housekeeping::default(),
         }
     }
 
@@ -106,7 +105,7 @@ impl Reconciler {
         let wake_at = plan.wake_at;
         self.executor.begin(plan, &view).await?;
         self.publish(&view).await;
-        self.keep_house(now).await;
+        self.housekeeping.keep(&self.outside, &view, now);
         Ok(wake_at)
     }
 
@@ -132,17 +131,6 @@ impl Reconciler {
                 );
             }
             self.noted = problems;
-        }
-    }
-
-    async fn keep_house(&mut self, now: Timestamp) {
-        if self.housekept.is_some_and(|last| now.duration_since(last) < HOUSEKEEPING) {
-            return;
-        }
-        self.housekept = Some(now);
-        let before = now.saturating_sub(LOGS_KEPT).unwrap_or(Timestamp::MIN);
-        if let Err(error) = self.outside.ledger.forget_logs_before(before).await {
-            tracing::warn!(%error, "old logs cannot be deleted");
         }
     }
 

@@ -21,7 +21,7 @@ use crate::ports::{
     Registration,
 };
 use crate::providers::github::{GitHubAuth, GitHubProvider, GitHubSettings};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, Peer};
 
 /// How often secrets are read again.
 const REREAD: Duration = Duration::from_secs(60);
@@ -55,10 +55,18 @@ struct Gated {
     provider: Arc<GitHubProvider>,
     entries: Arc<Mutex<BTreeMap<String, Entry>>>,
     source: String,
+    metrics: Arc<Metrics>,
 }
 
 impl Gated {
-    fn minded<T>(&self, result: CallResult<T>) -> CallResult<T> {
+    async fn minded<T>(
+        &self,
+        call: &'static str,
+        work: impl Future<Output = CallResult<T>>,
+    ) -> CallResult<T> {
+        let started = std::time::Instant::now();
+        let result = work.await;
+        self.metrics.call(Peer::Provider, call, started.elapsed());
         if let Err(CallError { kind: CallErrorKind::Throttled(after), .. }) = &result {
             let pause = SignedDuration::try_from(after.unwrap_or(UNSAID)).unwrap_or(PAUSE);
             let until = clock::now().saturating_add(pause).unwrap_or(Timestamp::MAX);
@@ -74,15 +82,15 @@ impl Gated {
 #[async_trait]
 impl Provider for Gated {
     async fn register(&self, registration: &Registration) -> CallResult<Credential> {
-        self.minded(self.provider.register(registration).await)
+        self.minded("register", self.provider.register(registration)).await
     }
 
     async fn deregister(&self, scope: &Scope, name: &str, id: Option<u64>) -> CallResult<Deregistered> {
-        self.minded(self.provider.deregister(scope, name, id).await)
+        self.minded("deregister", self.provider.deregister(scope, name, id)).await
     }
 
     async fn read_job(&self, job: &JobKey, what: &JobDescription) -> CallResult<Option<JobReading>> {
-        self.minded(self.provider.read_job(job, what).await)
+        self.minded("read-job", self.provider.read_job(job, what)).await
     }
 }
 
@@ -132,7 +140,12 @@ impl Sources {
             let message = format!("source {name} wants no calls for another {} s", left.as_secs());
             return Err(CallError::new(CallErrorKind::Throttled(Some(left)), message));
         }
-        Ok(Arc::new(Gated { provider, entries: self.entries.clone(), source: name.to_owned() }))
+        Ok(Arc::new(Gated {
+            provider,
+            entries: self.entries.clone(),
+            source: name.to_owned(),
+            metrics: self.metrics.clone(),
+        }))
     }
 
     /// Sources at which no runner can register now, and why.

@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 use super::Reconciler;
 use super::acting::Acting;
 use super::sources::Sources;
+use super::timed::TimedGroups;
 use crate::azure::{ArmClient, ArmOptions, CredentialKind};
 use crate::config::{Installation, Resolved, directory};
 use crate::execute::Outside;
@@ -111,8 +112,9 @@ impl Controller {
         let tasks = TaskTracker::new();
         let ledger: Arc<dyn Ledger> =
             Arc::new(SqliteLedger::open(&settings.ledger).await.context("the ledger cannot be opened")?);
+        let groups = ArmClient::new(&settings.azure, &settings.azure_credential).context("Azure")?;
         let groups: Arc<dyn Groups> =
-            Arc::new(ArmClient::new(&settings.azure, &settings.azure_credential).context("Azure")?);
+            Arc::new(TimedGroups { groups: Arc::new(groups), metrics: metrics.clone() });
         let Store { records, pods, cluster } = Store::open(&settings, &close, &tasks).await?;
 
         let group_machines = Arc::new(GroupMachines::default());

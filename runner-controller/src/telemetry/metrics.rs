@@ -63,10 +63,6 @@ pub enum Peer {
     Provider,
     /// Azure.
     Azure,
-    /// The Kubernetes API.
-    Kubernetes,
-    /// The ledger's database.
-    Ledger,
 }
 
 impl Peer {
@@ -75,8 +71,6 @@ impl Peer {
         match self {
             Peer::Provider => "provider",
             Peer::Azure => "azure",
-            Peer::Kubernetes => "kubernetes",
-            Peer::Ledger => "ledger",
         }
     }
 }
@@ -195,6 +189,7 @@ pub struct Metrics {
     billed: Family<BilledLabels, Counter>,
     cost: Family<CostLabels, Counter<f64, AtomicU64>>,
     leader: Gauge<i64, AtomicI64>,
+    strays: Gauge<i64, AtomicI64>,
     rate: Family<RateLabels, Gauge>,
 }
 
@@ -219,6 +214,7 @@ impl Metrics {
             billed: Family::default(),
             cost: Family::default(),
             leader: Gauge::default(),
+            strays: Gauge::default(),
             rate: Family::default(),
         };
         // The registry appends the unit of time itself only where it is told one, and `_total` to every counter.
@@ -241,6 +237,11 @@ impl Metrics {
         registry.register("teardown_seconds", help, metrics.teardown.clone());
         registry.register("billed_seconds", "Seconds in the ledger", metrics.billed.clone());
         registry.register("cost", "Money in the ledger; the ledger itself is exact", metrics.cost.clone());
+        registry.register(
+            "stray_groups",
+            "Container groups with a name of this installation's and no record",
+            metrics.strays.clone(),
+        );
         registry.register("leader", "1 in the replica that acts", metrics.leader.clone());
         let help = "Calls left of a rate limit, as GitHub last said";
         registry.register("github_rate_remaining", help, metrics.rate.clone());
@@ -308,6 +309,11 @@ impl Metrics {
         // A counter must not fall: a correction that is negative shows in the ledger alone.
         let amount = amount.to_f64().filter(|amount| *amount >= 0.0).unwrap_or(0.0);
         self.cost.get_or_create(&labels).inc_by(amount);
+    }
+
+    /// Container groups with a name of this installation's and no record.
+    pub fn set_strays(&self, strays: i64) {
+        self.strays.set(strays);
     }
 
     /// Whether this replica acts.

@@ -95,6 +95,46 @@ async fn a_job_cancelled_while_its_runner_starts_leaves_nothing() -> Result<()> 
     Ok(())
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_without_a_record_is_reported_and_left_alone() -> Result<()> {
+    let mut bed = Bed::prepare(BedOptions::default()).await?;
+    let name = format!("{NAMESPACE}-{}-0123456789abcdef", e2e::INSTALLATION);
+    let url = format!(
+        "{}/subscriptions/{}/resourceGroups/{}/providers/Microsoft.ContainerInstance/containerGroups/{name}",
+        bed.azure.url(),
+        e2e::SUBSCRIPTION,
+        e2e::RESOURCE_GROUP,
+    );
+    let body = json!({"location": "westeurope", "properties": {"osType": "Linux", "containers": [{
+        "name": "runner", "properties": {"image": "stray", "command": ["sleep", "600"],
+            "resources": {"requests": {"cpu": 1, "memoryInGB": 1}}},
+    }]}});
+    let answer = reqwest::Client::new()
+        .put(format!("{url}?api-version=2023-05-01"))
+        .bearer_auth("e2e")
+        .json(&body)
+        .send()
+        .await?;
+    assert_eq!(answer.status(), 201, "{}", answer.text().await?);
+    bed.stint.start()?;
+    bed.stint.ready(Duration::from_secs(30)).await?;
+    let log = bed
+        .eventually("the report", Duration::from_secs(30), |bed| {
+            let log = bed.stint.log();
+            Ok(if log.contains("of which there is no record") {
+                Ok(log)
+            } else {
+                Err("nothing yet".to_owned())
+            })
+        })
+        .await?;
+    assert!(log.contains("az container delete --ids"), "it says what to do: {log}");
+    let metrics = reqwest::get(format!("{}/metrics", bed.stint.internal_url())).await?.text().await?;
+    assert!(metrics.contains("stint_stray_groups 1"), "{metrics}");
+    assert_eq!(bed.azure.groups().len(), 1, "what runs in it is not known, so it stays");
+    Ok(())
+}
+
 fn only_name(bed: &Bed, kind: &str) -> Result<String> {
     let objects = bed.objects(kind)?;
     let name = objects.first().and_then(|object| object.pointer("/metadata/name")).and_then(Value::as_str);
