@@ -102,3 +102,31 @@ async fn a_busy_job_outlives_six_minutes_without_its_virtual_node() -> Result<()
     assert!(rows.iter().all(|row| row.conclusion.as_deref() == Some("success")), "{rows:#?}");
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_api_server_that_restarts_costs_no_job() -> Result<()> {
+    let bed = Bed::start(BedOptions::default()).await?;
+    let running = bed.github.queue_job(bed.job().named("running"))?;
+    bed.job_stands(running, "Running", Duration::from_secs(30)).await?;
+    bed.cluster.stop_apiserver()?;
+
+    // What cannot be stored is not answered 2xx, so that GitHub shows it as failed and sends it again when asked.
+    let told = bed.github.queue_job(bed.job().named("told while it is away").lasting(Duration::from_secs(1)))?;
+    let failed = bed
+        .eventually("the delivery to fail", Duration::from_secs(30), |bed| {
+            let delivery = bed.github.deliveries().into_iter().find(|delivery| delivery.job == Some(told));
+            Ok(match delivery {
+                Some(delivery) if delivery.status_code >= 500 => Ok(delivery),
+                other => Err(format!("{other:?}")),
+            })
+        })
+        .await?;
+    bed.cluster.start_apiserver()?;
+    bed.github.redeliver(failed.id)?;
+    bed.github.wait_for_end(told, Duration::from_secs(90)).await?;
+    bed.github.finish_job(running, Conclusion::Success)?;
+    bed.github.wait_for_end(running, Duration::from_secs(30)).await?;
+    bed.nothing_left(Duration::from_secs(120)).await?;
+    assert_eq!(bed.ledger_equals_meter().await?.len(), 2);
+    Ok(())
+}
