@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use runner_core::job::Standing;
-use runner_core::plan::{Plan, plan};
+use runner_core::plan::{Action, Plan, plan};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -41,6 +41,7 @@ pub struct Reconciler {
     outside: Arc<Outside>,
     resolved: watch::Sender<Option<Arc<Resolved>>>,
     noted: Vec<Problem>,
+    unready: BTreeMap<String, String>,
     housekeeping: Housekeeping,
 }
 
@@ -57,6 +58,7 @@ impl Reconciler {
             outside,
             resolved,
             noted: Vec::new(),
+            unready: BTreeMap::new(),
             housekeeping: Housekeeping::default(),
         }
     }
@@ -119,6 +121,20 @@ impl Reconciler {
             Ok(()) => {}
             Err(error) => tracing::warn!(%error, "a problem cannot be written beside its document"),
         }
+        let unready: BTreeMap<String, String> = view
+            .resolved
+            .setup
+            .places
+            .iter()
+            .filter_map(|(name, place)| place.unready.clone().map(|why| (name.clone(), why)))
+            .collect();
+        for (place, why) in unready.iter().filter(|(place, why)| self.unready.get(*place) != Some(why)) {
+            tracing::warn!(place, "nothing can start at place {place}: {why}");
+        }
+        for place in self.unready.keys().filter(|place| !unready.contains_key(*place)) {
+            tracing::info!(place, "place {place} can start runners again");
+        }
+        self.unready = unready;
         if problems != self.noted {
             for problem in problems.iter().filter(|problem| !self.noted.contains(problem)) {
                 tracing::error!(
@@ -155,8 +171,14 @@ impl Reconciler {
             };
             (runner.matched.class.as_str(), runner.place.as_str(), state)
         }));
-        for (job, reason) in &plan.reasons {
-            tracing::debug!(%job, reason = reason.code(), "job {job}: {}", reason.sentence());
+        // What a job waits for is said when it changes; its figures change all the time.
+        for action in &plan.actions {
+            if let Action::Report { job, report } = action
+                && let Some(reason) = plan.reasons.get(job)
+                && view.reason_of(job) != report.reason.as_deref()
+            {
+                tracing::info!(%job, reason = reason.code(), "job {job}: {}", reason.sentence());
+            }
         }
     }
 }

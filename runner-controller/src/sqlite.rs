@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use backon::{ConstantBuilder, Retryable};
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{AssertSqlSafe, Row};
+use sqlx::{AssertSqlSafe, Connection, Row};
 
 use crate::ports::{CallError, CallErrorKind, CallResult};
 
@@ -77,6 +77,12 @@ pub(crate) async fn open(at: &Location, schema: Schema, connections: u32) -> Cal
         .idle_timeout(None)
         .max_lifetime(None)
         .acquire_timeout(BUSY * 2)
+        // After some errors (a full disk) SQLite has rolled a transaction back by itself, which leaves the connection's
+        // own count of it wrong for ever: such a connection is closed.
+        .after_release(|connection, _| {
+            let clean = !connection.is_in_transaction();
+            Box::pin(async move { Ok(clean) })
+        })
         .connect_with(options)
         .await
         .map_err(|error| failed(&format!("cannot open the {} {at}", schema.what), &error))?;

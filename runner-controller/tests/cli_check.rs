@@ -17,7 +17,7 @@ spec: {resources: {cpu: \"2\", memory: 4Gi}, maxRunners: 20}
 ";
 const SECRET: &str = "kind: Secret
 metadata: {name: acme-app}
-stringData: {appId: '7', privateKey: canary, webhookSecret: canary}
+stringData: {token: canary, webhookSecret: canary}
 ";
 
 struct Ran {
@@ -109,6 +109,21 @@ fn a_usable_directory_is_summed_up_in_a_line() {
     assert_eq!(ran.code, Some(0));
     assert!(ran.out.ends_with("\n1 source, 1 class, 0 places, 0 problems\n"), "{}", ran.out);
     assert!(!ran.out.contains("canary"));
+}
+
+#[test]
+fn a_secret_that_cannot_be_used_is_a_problem_that_quotes_nothing_of_it() {
+    for (values, says) in [
+        ("{appId: '7', privateKey: canary, webhookSecret: canary}", "privateKey"),
+        ("{appId: seven, privateKey: canary, webhookSecret: canary}", "appId is not a number"),
+        ("{token: canary}", "webhookSecret is missing"),
+        ("{webhookSecret: canary}", "neither appId and privateKey nor token"),
+    ] {
+        let secret = format!("kind: Secret\nmetadata: {{name: acme-app}}\nstringData: {values}\n");
+        let ran = check(&[("all.yaml", &format!("{SOURCE}---\n{CLASS}---\n{secret}"))], &[]);
+        assert_eq!(ran.code, Some(1), "{values}");
+        assert!(ran.out.contains(says) && !ran.out.contains("canary"), "{values}: {}", ran.out);
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Commands that ask a running controller: `stint logs` and `stint bill`.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -31,8 +32,12 @@ pub(super) struct BillArguments {
 }
 
 pub(super) async fn logs(arguments: &LogsArguments) -> anyhow::Result<ExitCode> {
-    let answer = get(&arguments.api, &format!("/api/v1/logs/{}", arguments.of)).await?;
-    println!("{}", answer.trim_end());
+    anyhow::ensure!(
+        !arguments.of.trim().is_empty(),
+        "name a runner, a RunnerJob or the source's id of a job"
+    );
+    let answer = get(&arguments.api, &["api", "v1", "logs", &arguments.of]).await?;
+    say!("{}", answer.trim_end());
     Ok(ExitCode::SUCCESS)
 }
 
@@ -52,28 +57,47 @@ pub(super) struct Row {
 }
 
 pub(super) async fn bill(arguments: &BillArguments) -> anyhow::Result<ExitCode> {
-    let answer = get(&arguments.api, "/api/v1/ledger").await?;
+    let answer = get(&arguments.api, &["api", "v1", "ledger"]).await?;
     let rows: Vec<Row> =
         serde_json::from_str(&answer).context("the controller's answer is not understood")?;
-    println!("{:<28} {:<24} {:<14} {:>8} {:>14}  RESULT", "RUNNER", "JOB", "CLASS", "SECONDS", "COST");
+    say!("{:<28} {:<24} {:<14} {:>8} {:>14}  RESULT", "RUNNER", "JOB", "CLASS", "SECONDS", "COST");
     for row in rows {
         let result = row.conclusion.unwrap_or(row.ended_because);
         let job = format!("{}: {}", row.repository, row.job_name);
-        println!(
+        say!(
             "{:<28} {:<24} {:<14} {:>8} {:>10} {}  {result}",
-            row.runner, job, row.class, row.seconds, row.amount, row.currency
+            row.runner,
+            job,
+            row.class,
+            row.seconds,
+            row.amount,
+            row.currency
         );
     }
     Ok(ExitCode::SUCCESS)
 }
 
-async fn get(at: &ApiArguments, path: &str) -> anyhow::Result<String> {
-    let url = format!("{}{path}", at.api.trim_end_matches('/'));
-    let answer = reqwest::get(&url).await.with_context(|| {
-        format!("no controller answers at {}; pass --api, or forward its port: kubectl port-forward deploy/stint 9091", at.api)
+async fn get(at: &ApiArguments, path: &[&str]) -> anyhow::Result<String> {
+    let mut url = reqwest::Url::parse(&at.api)
+        .with_context(|| format!("--api {:?} is not a URL: write it as http://127.0.0.1:9091", at.api))?;
+    match url.path_segments_mut() {
+        Ok(mut segments) => segments.pop_if_empty().extend(path),
+        Err(()) => anyhow::bail!("--api {:?} is not a URL: write it as http://127.0.0.1:9091", at.api),
+    };
+    let answer = reqwest::get(url).await.with_context(|| {
+        format!(
+            "no controller answers at {}: pass the --api-listen address of a running one as --api; in a cluster, forward \
+             its port with kubectl port-forward deploy/stint 9091",
+            at.api
+        )
     })?;
     let status = answer.status();
     let text = answer.text().await.context("the controller's answer broke off")?;
-    anyhow::ensure!(status.is_success(), "{}", text.trim());
+    let said = text.trim();
+    anyhow::ensure!(
+        status.is_success(),
+        "{}",
+        if said.is_empty() { status.to_string() } else { said.to_owned() }
+    );
     Ok(text)
 }

@@ -1,6 +1,7 @@
 //! `stint check`: are these documents usable, and what do they amount to?
 
 use std::fmt::Write as _;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -10,7 +11,8 @@ use runner_core::setup::PlaceKind;
 use super::run::InstallationArguments;
 use crate::config::directory::{self, Secrets};
 use crate::config::origins::Origin;
-use crate::config::{Documents, Problem, Resolved, resolve};
+use crate::config::{DEFAULT_IMAGE, Documents, Problem, Resolved, ResolvedSource, resolve};
+use crate::reconcile::sources::client;
 
 /// Arguments of `stint check`.
 #[derive(Debug, Args)]
@@ -28,7 +30,8 @@ pub(super) struct CheckArguments {
 pub(super) fn check(arguments: &CheckArguments) -> anyhow::Result<ExitCode> {
     let (documents, secrets) = directory::read(&arguments.directory)?;
     let mut resolved = resolve(&documents, &[], &arguments.installation.resolve()?);
-    resolved.problems.extend(without_secret(&resolved, &secrets));
+    let secret_problems = in_secrets(&resolved, &secrets);
+    resolved.problems.extend(secret_problems);
     if documents == Documents::default() {
         anyhow::bail!(
             "{} holds no RunnerSource, RunnerClass or RunnerPlace in a *.yaml or *.yml file",
@@ -37,25 +40,29 @@ pub(super) fn check(arguments: &CheckArguments) -> anyhow::Result<ExitCode> {
     }
     let mut text = if arguments.show_defaults { table(&resolved.origins) } else { String::new() };
     text.push_str(&report(&resolved));
-    print!("{text}");
+    say!("{}", text.trim_end());
     let fine = resolved.problems.is_empty();
     Ok(if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Sources whose Secret is not among those of the directory, if it holds any: else they are kept elsewhere.
-fn without_secret(resolved: &Resolved, secrets: &Secrets) -> Vec<Problem> {
-    let missing = |of: &str| !secrets.is_empty() && !secrets.contains_key(of);
+/// Sources whose Secret is not among those of the directory or cannot be used, if it holds any: else they are kept
+/// elsewhere.
+fn in_secrets(resolved: &Resolved, secrets: &Secrets) -> Vec<Problem> {
+    if secrets.is_empty() {
+        return Vec::new();
+    }
+    let problem = |source: &ResolvedSource| match secrets.get(&source.secret_ref) {
+        Some(secret) => client(source, secret).err(),
+        None => Some(format!(
+            "github.secretRef: there is no Secret {} in the directory; add it, or correct the name",
+            source.secret_ref
+        )),
+    };
     resolved
         .sources
         .iter()
-        .filter(|(_, source)| missing(&source.secret_ref))
-        .map(|(name, source)| Problem {
-            kind: "RunnerSource",
-            name: name.clone(),
-            message: format!(
-                "github.secretRef: there is no Secret {} in the directory; add it, or correct the name",
-                source.secret_ref
-            ),
+        .filter_map(|(name, source)| {
+            problem(source).map(|message| Problem { kind: "RunnerSource", name: name.clone(), message })
         })
         .collect()
 }
@@ -94,6 +101,13 @@ fn report(resolved: &Resolved) -> String {
         if let (PlaceKind::ContainerInstances, Some(why)) = (place.kind, &place.unready) {
             let _ = writeln!(text, "note: RunnerPlace {}: no runner can start there yet: {why}", place.name);
         }
+    }
+    for class in resolved.classes.values().filter(|class| class.image == DEFAULT_IMAGE) {
+        let _ = writeln!(
+            text,
+            "note: RunnerClass {}: it names no image, and the default {DEFAULT_IMAGE} is not published yet",
+            class.name
+        );
     }
     if setup.places.is_empty() && !setup.classes.is_empty() {
         text.push_str(

@@ -7,6 +7,7 @@ mod table;
 
 use std::collections::HashMap;
 use std::io::IsTerminal;
+use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -17,6 +18,7 @@ use emulator_azure::{Azure, AzureHandle, Timings};
 use emulator_github::{Conclusion, GitHub, GitHubHandle, JobSpec, OwnerSpec};
 use rust_decimal::Decimal;
 use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
 use crate::azure::{ArmOptions, CredentialKind};
@@ -72,21 +74,21 @@ pub(super) async fn demo(arguments: &DemoArguments) -> anyhow::Result<ExitCode> 
         ..emulator_github::Options::default()
     })
     .await?;
-    let directory = tempfile::tempdir().context("the demo needs a temporary directory")?;
+    let directory = tempfile::Builder::new()
+        .prefix("stint-demo-")
+        .tempdir()
+        .context("the demo needs a temporary directory")?;
     let listen = free_address()?;
     let controller = start(&github, &azure, directory.path(), listen).await?;
     github.set_webhook(&format!("http://{}/webhooks/acme", controller.address), SECRET);
-    println!(
+    say!(
         "Stint {} receives webhooks at http://{}/webhooks/acme.",
         env!("CARGO_PKG_VERSION"),
         controller.address
     );
-    println!(
-        "GitHub is emulated at {}, Azure at {}; jobs run as local processes.",
-        github.url(),
-        azure.url()
-    );
-    println!("Durations that Azure decides are {} times shorter here than there.\n", 1.0 / SCALE);
+    say!("GitHub is emulated at {}, Azure at {}; jobs run as local processes.", github.url(), azure.url());
+    say!("Durations that Azure decides are {} times shorter here than there.", 1.0 / SCALE);
+    say!("One job asks for a size that does not exist, on purpose: it is refused with a reason.\n");
     wait_ready(&controller).await?;
 
     for (name, label, seconds, conclusion) in JOBS {
@@ -97,7 +99,12 @@ pub(super) async fn demo(arguments: &DemoArguments) -> anyhow::Result<ExitCode> 
             .ending(conclusion);
         github.queue_job(spec)?;
     }
-    let finished = follow(&controller, &github, &azure, !arguments.log).await;
+    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be waited for")?;
+    let finished = tokio::select! {
+        finished = follow(&controller, &github, &azure, !arguments.log) => finished,
+        _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted; the jobs and their groups are ended")),
+        _ = terminate.recv() => Err(anyhow::anyhow!("terminated; the jobs and their groups are ended")),
+    };
     let rows = controller.ledger.rows().await?;
     let result = finished.and_then(|()| {
         print_bill(&rows);
@@ -209,7 +216,7 @@ async fn follow(
             && github.runners().is_empty();
         if settled {
             table.end();
-            println!("Every runner is gone: no container group in Azure, no registration at GitHub.\n");
+            say!("Every runner is gone: no container group in Azure, no registration at GitHub.\n");
             return Ok(());
         }
         ensure!(
@@ -221,17 +228,23 @@ async fn follow(
 }
 
 fn print_bill(rows: &[LedgerRow]) {
-    println!("{:<10} {:<12} {:>7} {:>5} {:>9}  {:>12}", "JOB", "CLASS", "BILLED", "VCPU", "MEMORY", "COST");
+    say!("{:<10} {:<12} {:>7} {:>5} {:>9}  {:>12}", "JOB", "CLASS", "BILLED", "VCPU", "MEMORY", "COST");
     let mut total = Decimal::ZERO;
     for row in rows {
         let bill = &row.bill;
         total += bill.amount;
-        println!(
+        say!(
             "{:<10} {:<12} {:>5} s {:>5} {:>6} GB  {:>8} {}",
-            row.job_name, row.class, bill.seconds, bill.vcpu, bill.memory_gb, bill.amount, bill.currency
+            row.job_name,
+            row.class,
+            bill.seconds,
+            bill.vcpu,
+            bill.memory_gb,
+            bill.amount,
+            bill.currency
         );
     }
-    println!("{:<10} {:<12} {:>7} {:>5} {:>9}  {total:>8} USD", "total", "", "", "", "");
+    say!("{:<10} {:<12} {:>7} {:>5} {:>9}  {total:>8} USD", "total", "", "", "", "");
 }
 
 /// The emulator of Azure keeps its own meter, which knows nothing of Stint's bill.
@@ -239,7 +252,7 @@ fn compare(rows: &[LedgerRow], azure: &AzureHandle) -> anyhow::Result<()> {
     let billed: Vec<_> = azure.meter().into_iter().filter(|meter| meter.started_at.is_some()).collect();
     let seconds: i64 = billed.iter().map(|meter| meter.billed_seconds).sum();
     let ours: u64 = rows.iter().map(|row| row.bill.seconds).sum();
-    println!(
+    say!(
         "\nAzure's own meter: {} groups, {seconds} s. Stint's ledger: {} rows, {ours} s.",
         billed.len(),
         rows.len()

@@ -1,11 +1,19 @@
 //! The command line. Every flag of `stint run` can also be set by an environment variable.
 
+/// Prints a line. A reader that has gone, as of `| head`, is no error.
+macro_rules! say {
+    ($($part:tt)*) => {{
+        let _ = writeln!(std::io::stdout(), $($part)*);
+    }};
+}
+
 mod ask;
 mod check;
 #[cfg(feature = "demo")]
 mod demo;
 mod run;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -63,7 +71,7 @@ pub fn main() -> ExitCode {
             Command::Logs(arguments) => ask::logs(&arguments).await,
             Command::Bill(arguments) => ask::bill(&arguments).await,
             Command::Crds => crate::config::crds::yaml().map(|text| {
-                print!("{text}");
+                say!("{}", text.trim_end());
                 ExitCode::SUCCESS
             }),
             #[cfg(feature = "demo")]

@@ -1,7 +1,8 @@
 //! `stint run`: the controller's settings, and its signals.
 
+use std::fs::{File, TryLockError};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -75,7 +76,11 @@ pub(super) struct RunArguments {
     #[arg(long, env = "STINT_LOG_FORMAT", value_enum, default_value_t = Format::Json)]
     log_format: Format,
     /// What is logged, as `info` or `stint=debug,kube=warn`.
-    #[arg(long, env = "STINT_LOG", default_value = "info,kube_lease_manager=warn")]
+    #[arg(
+        long,
+        env = "STINT_LOG",
+        default_value = "info,kube_lease_manager=warn,azure_identity=warn,typespec_client_core=warn"
+    )]
     log: String,
 }
 
@@ -217,6 +222,26 @@ impl RunArguments {
     }
 }
 
+/// Holds the state directory for this process: two on the same files could only harm each other.
+fn lock(directory: &Path) -> anyhow::Result<File> {
+    let path = directory.join("lock");
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .with_context(|| format!("--state-directory {}: it is not writable", directory.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => anyhow::bail!(
+            "--state-directory {}: another stint uses it; stop that one, or give this one a directory of its own",
+            directory.display()
+        ),
+        Err(TryLockError::Error(error)) => Err(error)
+            .with_context(|| format!("--state-directory {}: it cannot be locked", directory.display())),
+    }
+}
+
 pub(super) async fn run(arguments: RunArguments) -> anyhow::Result<ExitCode> {
     let format = match arguments.log_format {
         Format::Pretty => LogFormat::Pretty,
@@ -224,6 +249,7 @@ pub(super) async fn run(arguments: RunArguments) -> anyhow::Result<ExitCode> {
     };
     init_logging(format, &arguments.log).context("--log")?;
     let settings = arguments.settings()?;
+    let _held = lock(&arguments.state_directory)?;
     let mut controller = Controller::start(settings).await?;
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be waited for")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be waited for")?;

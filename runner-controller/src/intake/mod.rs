@@ -10,8 +10,8 @@ mod github;
 mod signature;
 
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::{Path, Request, State};
@@ -34,6 +34,8 @@ const MAX_BODY: usize = 25 << 20;
 const BODY_WITHIN: Duration = Duration::from_secs(10);
 /// Memory for all deliveries that are being read. A usual one takes 30 KB.
 const MEMORY: usize = 256 << 20;
+/// How often a delivery that is turned away is worth a line in the log.
+const WARN_EVERY: Duration = Duration::from_secs(10);
 /// Until a fact must be stored: GitHub waits 10 s for the answer.
 const STORE_WITHIN: Duration = Duration::from_secs(8);
 
@@ -73,16 +75,37 @@ pub struct IntakeState {
     rules: watch::Receiver<Arc<IntakeRules>>,
     metrics: Arc<Metrics>,
     memory: Arc<Semaphore>,
+    warned: Arc<Mutex<Option<Instant>>>,
 }
 
 impl IntakeState {
+    /// Says that a delivery was turned away, though not each time: anybody can send them.
+    fn warn_of_turned_away(&self, name: &str, known: bool) {
+        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        if warned.is_some_and(|at| at.elapsed() < WARN_EVERY) {
+            return;
+        }
+        *warned = Some(Instant::now());
+        if known {
+            tracing::warn!(
+                source = name,
+                "a delivery to source {name} is not signed with its webhookSecret: compare the secret at GitHub with \
+                 the one in the Secret"
+            );
+        } else {
+            tracing::warn!(
+                "a delivery named a source that is not configured: compare the webhook's URL with the names"
+            );
+        }
+    }
+
     /// Intake stores in `records` what `rules` let in.
     pub fn new(
         records: Arc<dyn Records>,
         rules: watch::Receiver<Arc<IntakeRules>>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Self { records, rules, metrics, memory: Arc::new(body::memory(MEMORY)) }
+        Self { records, rules, metrics, memory: Arc::new(body::memory(MEMORY)), warned: Arc::default() }
     }
 }
 
@@ -95,6 +118,9 @@ async fn receive(State(state): State<IntakeState>, Path(name): Path<String>, req
     let event = github::event_word(request.headers());
     let (answer, outcome, known) = handle(&state, &name, request).await;
     state.metrics.delivery(known.then_some(name.as_str()), event, outcome);
+    if matches!(outcome, DeliveryOutcome::Unauthorized | DeliveryOutcome::UnknownSource) {
+        state.warn_of_turned_away(&name, known);
+    }
     answer
 }
 

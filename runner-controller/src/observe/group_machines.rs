@@ -62,16 +62,30 @@ impl GroupMachines {
     pub async fn follow(self: Arc<Self>, records: Arc<dyn Records>, groups: Arc<dyn Groups>) {
         let mut ticks = tokio::time::interval(EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        // Said once each, not every two seconds.
+        let mut unreadable: BTreeSet<String> = BTreeSet::new();
         loop {
             ticks.tick().await;
             let Some(observed) = records.observe() else { continue };
             let live: Vec<&Runner> = observed.runners.iter().filter(|runner| is_live(runner)).collect();
             let mut changed = self.keep_only(&live);
+            unreadable.retain(|name| live.iter().any(|runner| runner.name == *name));
             for runner in live {
                 match groups.get(&address_of(runner, None)).await {
-                    Ok(group) => changed |= self.note_read(&runner.name, group.as_ref()),
+                    Ok(group) => {
+                        if unreadable.remove(&runner.name) {
+                            tracing::info!(
+                                runner = runner.name,
+                                "the group of {} can be read again",
+                                runner.name
+                            );
+                        }
+                        changed |= self.note_read(&runner.name, group.as_ref());
+                    }
                     Err(error) => {
-                        tracing::warn!(runner = runner.name, %error, "the group of {} cannot be read", runner.name);
+                        if unreadable.insert(runner.name.clone()) {
+                            tracing::warn!(runner = runner.name, %error, "the group of {} cannot be read", runner.name);
+                        }
                         changed |= self.note_unreadable(&runner.name);
                     }
                 }

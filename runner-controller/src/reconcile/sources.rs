@@ -310,8 +310,14 @@ fn same_secret(a: &HashMap<String, SecretString>, b: &HashMap<String, SecretStri
         })
 }
 
-/// Builds the client of a source, or says what in its Secret or document is in the way.
-fn client(source: &ResolvedSource, secret: &HashMap<String, SecretString>) -> Result<GitHubProvider, String> {
+/// Builds the client of a source. Nothing is sent.
+///
+/// # Errors
+/// What in its Secret or document is in the way.
+pub fn client(
+    source: &ResolvedSource,
+    secret: &HashMap<String, SecretString>,
+) -> Result<GitHubProvider, String> {
     let of = |key: &str| secret.get(key).filter(|value| !value.expose_secret().trim().is_empty());
     let missing = |what: &str| format!("Secret {}: {what}", source.secret_ref);
     let auth = match (of("appId"), of("privateKey"), of("token")) {

@@ -129,3 +129,28 @@ async fn two_databases_in_memory_share_nothing() {
     let count: i64 = sqlx::query_scalar("SELECT count(*) FROM notes").fetch_one(&two).await.unwrap();
     assert_eq!(count, 0);
 }
+
+#[tokio::test]
+async fn a_connection_on_which_the_disk_was_full_is_not_used_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let schema = Schema { what: "test", application_id: 1, migrations: &["CREATE TABLE t (text TEXT)"] };
+    let pool = open(&Location::File(directory.path().join("full.db")), schema, 1).await.unwrap();
+    {
+        let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await.unwrap();
+        let pages: i64 = sqlx::query_scalar("PRAGMA page_count").fetch_one(&mut *transaction).await.unwrap();
+        sqlx::query(AssertSqlSafe(format!("PRAGMA max_page_count = {}", pages + 1)))
+            .execute(&mut *transaction)
+            .await
+            .unwrap();
+        let error = sqlx::query("INSERT INTO t VALUES (?)")
+            .bind("x".repeat(1 << 20))
+            .execute(&mut *transaction)
+            .await
+            .unwrap_err();
+        assert!(failed("insert", &error).message.contains("the disk is full"), "{error}");
+    }
+    // Another connection, without the limit, once the first is given back.
+    let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await.unwrap();
+    sqlx::query("INSERT INTO t VALUES ('fits')").execute(&mut *transaction).await.unwrap();
+    transaction.commit().await.unwrap();
+}

@@ -1,7 +1,7 @@
 //! The demo's live table: redrawn in place on a terminal, printed when it changes elsewhere.
 
 use std::collections::HashMap;
-use std::io::Write;
+use std::io::Write as _;
 
 use runner_core::job::{Job, Standing};
 
@@ -76,7 +76,7 @@ impl Table {
 
     /// Ends the drawing.
     pub(super) fn end(&self) {
-        println!();
+        say!();
     }
 }
 

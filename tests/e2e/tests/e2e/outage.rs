@@ -111,7 +111,8 @@ async fn an_api_server_that_restarts_costs_no_job() -> Result<()> {
     bed.cluster.stop_apiserver()?;
 
     // What cannot be stored is not answered 2xx, so that GitHub shows it as failed and sends it again when asked.
-    let told = bed.github.queue_job(bed.job().named("told while it is away").lasting(Duration::from_secs(1)))?;
+    let told =
+        bed.github.queue_job(bed.job().named("told while it is away").lasting(Duration::from_secs(1)))?;
     let failed = bed
         .eventually("the delivery to fail", Duration::from_secs(30), |bed| {
             let delivery = bed.github.deliveries().into_iter().find(|delivery| delivery.job == Some(told));
