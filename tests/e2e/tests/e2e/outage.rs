@@ -12,7 +12,9 @@ const AWAY: Duration = Duration::from_secs(6 * 60);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_busy_job_outlives_six_minutes_without_its_virtual_node() -> Result<()> {
-    let bed = Bed::start(BedOptions::default()).await?;
+    // A second node, always ready: Kubernetes evicts nothing while all nodes of a cluster are unreachable.
+    let cluster = testbed::Options::default().vm_node(testbed::VmNode::new("vm-0", "4", "16Gi"));
+    let bed = Bed::start(BedOptions { cluster, ..BedOptions::default() }).await?;
     let id = bed.github.queue_job(bed.job())?;
     bed.job_stands(id, "Running", Duration::from_secs(30)).await?;
     // A pod of somebody else's on the same node, with the tolerations that everybody gets.
