@@ -8,18 +8,18 @@ mod jobs;
 mod start;
 mod teardown;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
 use jiff::Timestamp;
-use runner_core::job::{Job, JobState};
+use runner_core::job::{Job, JobKey, JobState};
 use runner_core::lifecycle::{Machine, MachinePhase, Runner, RunnerFact, Step, Teardown};
 use runner_core::plan::{Action, Hold, NewRunner, Plan};
 use runner_core::reason::Reason;
 use runner_core::setup::PlaceKind;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio_util::task::TaskTracker;
 
 use crate::clock;
@@ -52,7 +52,12 @@ pub struct Outside {
     pub installation: Installation,
     /// Metrics.
     pub metrics: Arc<Metrics>,
+    /// Why jobs wait, are refused or were given up, as of the last pass.
+    pub reasons: watch::Sender<Arc<Reasons>>,
 }
+
+/// Reasons by job.
+pub type Reasons = BTreeMap<JobKey, Reason>;
 
 /// What came of an action.
 enum Outcome {
@@ -235,7 +240,7 @@ struct Context<'a> {
     machines: &'a HashMap<String, Machine>,
     resolved: &'a Resolved,
     runners: HashMap<&'a str, &'a Runner>,
-    jobs: HashMap<&'a runner_core::job::JobKey, &'a Job>,
+    jobs: HashMap<&'a JobKey, &'a Job>,
     ran: HashMap<String, &'a Job>,
 }
 

@@ -105,6 +105,7 @@ impl Reconciler {
         self.outside.metrics.planned(started.elapsed());
         self.show(&view, &plan);
         let wake_at = plan.wake_at;
+        self.outside.reasons.send_replace(Arc::new(plan.reasons.clone()));
         self.executor.begin(plan, &view).await?;
         self.publish(&view).await;
         self.housekeeping.keep(&self.outside, &view, now);

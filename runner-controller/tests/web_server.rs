@@ -207,6 +207,11 @@ fn row() -> LedgerRow {
     }
 }
 
+fn api_state(memory: &Arc<Memory>) -> api::ApiState {
+    let reasons = watch::Sender::default().subscribe();
+    api::ApiState { records: memory.clone(), ledger: memory.clone(), reasons }
+}
+
 #[tokio::test]
 async fn the_api_shows_logs_and_the_ledger_with_exact_decimals() {
     let memory = Arc::new(Memory::default());
@@ -218,8 +223,7 @@ async fn the_api_shows_logs_and_the_ledger_with_exact_decimals() {
         origin: "arm".to_owned(),
         text: "hello\n".to_owned(),
     });
-    let server =
-        Server::start(api::router(api::ApiState { records: memory.clone(), ledger: memory.clone() })).await;
+    let server = Server::start(api::router(api_state(&memory))).await;
     let get = async |path: &str| client().get(server.url(path)).send().await.unwrap();
     let rows: Value = get("/api/v1/ledger").await.json().await.unwrap();
     assert_eq!(rows[0]["amount"], "0.00169700");
@@ -237,7 +241,7 @@ async fn the_api_shows_logs_and_the_ledger_with_exact_decimals() {
 #[tokio::test]
 async fn the_api_answers_to_local_names_alone() {
     let memory = Arc::new(Memory::default());
-    let server = Server::start(api::router(api::ApiState { records: memory.clone(), ledger: memory })).await;
+    let server = Server::start(api::router(api_state(&memory))).await;
     for (host, status) in [
         ("localhost:8080", "200"),
         ("[::1]:1", "200"),

@@ -24,6 +24,22 @@ pub(super) struct LogsArguments {
     api: ApiArguments,
 }
 
+/// Arguments of `stint jobs`.
+#[derive(Debug, Args)]
+pub(super) struct JobsArguments {
+    #[command(flatten)]
+    api: ApiArguments,
+}
+
+/// Arguments of `stint why`.
+#[derive(Debug, Args)]
+pub(super) struct WhyArguments {
+    /// Name of a RunnerJob, the source's id of a job, its address at the source, or its name.
+    of: String,
+    #[command(flatten)]
+    api: ApiArguments,
+}
+
 /// Arguments of `stint bill`.
 #[derive(Debug, Args)]
 pub(super) struct BillArguments {
@@ -75,6 +91,68 @@ pub(super) async fn bill(arguments: &BillArguments) -> anyhow::Result<ExitCode> 
         );
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A job, as far as it is shown.
+#[derive(Debug, Deserialize)]
+struct JobRow {
+    key: String,
+    repository: String,
+    name: String,
+    standing: String,
+    reason: Option<String>,
+    why: Option<String>,
+    runner: Option<String>,
+    conclusion: Option<String>,
+    url: Option<String>,
+}
+
+impl JobRow {
+    /// Whether somebody who names a job like this may mean it: by record, by the source's id, by address or by name.
+    fn is_meant_by(&self, of: &str) -> bool {
+        let id = self.key.rsplit('-').nth(1);
+        self.key == of || id == Some(of) || self.url.as_deref() == Some(of) || self.name == of
+    }
+}
+
+pub(super) async fn jobs(arguments: &JobsArguments) -> anyhow::Result<ExitCode> {
+    let rows = fetch_jobs(&arguments.api).await?;
+    say!("{:<24} {:<28} {:<9} {:<22} ABOUT", "RUNNERJOB", "JOB", "STATE", "RUNNER");
+    for row in rows {
+        let about = row.conclusion.or(row.reason).unwrap_or_default();
+        let job = format!("{}: {}", row.repository, row.name);
+        let runner = row.runner.unwrap_or_default();
+        say!("{}", format!("{:<24} {job:<28} {:<9} {runner:<22} {about}", row.key, row.standing).trim_end());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) async fn why(arguments: &WhyArguments) -> anyhow::Result<ExitCode> {
+    let rows = fetch_jobs(&arguments.api).await?;
+    let meant: Vec<JobRow> = rows.into_iter().filter(|row| row.is_meant_by(&arguments.of)).collect();
+    anyhow::ensure!(
+        !meant.is_empty(),
+        "no job is stored by {:?}: name a RunnerJob, the source's id of a job, its address or its name; `stint jobs` lists \
+         them, and GitHub's list of deliveries shows what reached Stint",
+        arguments.of
+    );
+    for row in meant {
+        let subject = format!("{} ({}: {}) is {}", row.key, row.repository, row.name, row.standing);
+        match (row.why.or_else(|| row.reason.clone()), row.reason) {
+            (Some(why), Some(code)) => say!("{subject}: {why}. See docs/errors/{code}.md"),
+            (_, _) => match (row.conclusion, row.runner) {
+                (Some(conclusion), _) => say!("{subject}: {conclusion}"),
+                (None, Some(runner)) => say!("{subject} on {runner}"),
+                (None, None) => say!("{subject}"),
+            },
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn fetch_jobs(api: &ApiArguments) -> anyhow::Result<Vec<JobRow>> {
+    let answer = get(api, &["api", "v1", "jobs"]).await?;
+    serde_json::from_str(&answer).context("the controller's answer is not understood")
 }
 
 async fn get(at: &ApiArguments, path: &[&str]) -> anyhow::Result<String> {

@@ -34,6 +34,10 @@ enum Command {
     Check(check::CheckArguments),
     /// Show the last logs of a runner, or of a job's runners; they outlive both.
     Logs(ask::LogsArguments),
+    /// List the jobs that are stored.
+    Jobs(ask::JobsArguments),
+    /// Say in one line why a job waits, or where it stands.
+    Why(ask::WhyArguments),
     /// Show what runners cost.
     Bill(ask::BillArguments),
     /// Print the CustomResourceDefinitions, for `kubectl apply -f -`.
@@ -69,6 +73,8 @@ pub fn main() -> ExitCode {
             Command::Run(arguments) => run::run(*arguments).await,
             Command::Check(arguments) => check::check(&arguments),
             Command::Logs(arguments) => ask::logs(&arguments).await,
+            Command::Jobs(arguments) => ask::jobs(&arguments).await,
+            Command::Why(arguments) => ask::why(&arguments).await,
             Command::Bill(arguments) => ask::bill(&arguments).await,
             Command::Crds => crate::config::crds::yaml().map(|text| {
                 say!("{}", text.trim_end());

@@ -121,6 +121,7 @@ impl Controller {
         tasks.spawn(cancelled(&close, group_machines.clone().follow(records.clone(), groups.clone())));
         let sources = Arc::new(Sources::new(records.clone(), metrics.clone()));
         let resolved = watch::Sender::new(None);
+        let reasons = watch::Sender::default();
 
         let (address, internal_address, api_address, readiness) = {
             let readiness =
@@ -131,7 +132,11 @@ impl Controller {
                 readiness: readiness.subscribe(),
                 metrics: metrics.clone(),
             });
-            let api = api::router(ApiState { records: records.clone(), ledger: ledger.clone() });
+            let api = api::router(ApiState {
+                records: records.clone(),
+                ledger: ledger.clone(),
+                reasons: reasons.subscribe(),
+            });
             let listen = async |flag: &str, at: SocketAddr, router| -> anyhow::Result<SocketAddr> {
                 let listener =
                     TcpListener::bind(at).await.with_context(|| format!("{flag} {at} cannot be bound"))?;
@@ -160,6 +165,7 @@ impl Controller {
             sources: sources.clone(),
             installation: settings.installation.clone(),
             metrics: metrics.clone(),
+            reasons,
         });
         let unready = readiness.clone();
         let acting = Acting {

@@ -1,6 +1,7 @@
 //! The API listener: what `stint` asks a running controller for. It is bound to the loopback address, and to nobody
 //! else's name: a page in a browser that made its own name resolve to this machine is refused.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::{Path, Request, State};
@@ -9,8 +10,10 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use runner_core::job::Job;
+use runner_core::job::{Job, JobKey};
+use runner_core::reason::Reason;
 use serde::Serialize;
+use tokio::sync::watch;
 
 use super::{line, unavailable};
 use crate::ports::{CallError, KeptLogs, Ledger, LedgerRow, Records};
@@ -22,6 +25,8 @@ pub struct ApiState {
     pub records: Arc<dyn Records>,
     /// The ledger.
     pub ledger: Arc<dyn Ledger>,
+    /// Why jobs wait, are refused or were given up; empty in a replica that does not act.
+    pub reasons: watch::Receiver<Arc<BTreeMap<JobKey, Reason>>>,
 }
 
 /// `GET /api/v1/logs/{runner or job}`, `/api/v1/ledger`, `/api/v1/jobs`.
@@ -68,7 +73,12 @@ async fn ledger(State(state): State<ApiState>) -> Response {
 async fn jobs(State(state): State<ApiState>) -> Response {
     match state.records.observe() {
         Some(observed) => {
-            let mut jobs: Vec<_> = observed.jobs.into_iter().map(JobRow::from).collect();
+            let reasons = state.reasons.borrow().clone();
+            let row = |job: Job| {
+                let why = reasons.get(&job.key).map(Reason::sentence);
+                JobRow { why, ..JobRow::from(job) }
+            };
+            let mut jobs: Vec<_> = observed.jobs.into_iter().map(row).collect();
             jobs.sort_by(|a, b| (&a.stored_at, &a.key).cmp(&(&b.stored_at, &b.key)));
             Json(jobs).into_response()
         }
@@ -148,6 +158,7 @@ struct JobRow {
     stored_at: String,
     standing: &'static str,
     reason: Option<String>,
+    why: Option<String>,
     class: Option<String>,
     runner: Option<String>,
     conclusion: Option<String>,
@@ -164,6 +175,7 @@ impl From<Job> for JobRow {
             stored_at: job.stored_at.to_string(),
             standing: job.report.standing.as_str(),
             reason: job.report.reason,
+            why: None,
             class: job.report.class,
             runner: job.report.runner,
             conclusion: job.report.conclusion,

@@ -52,6 +52,11 @@ async fn jobs_that_ask_for_no_class_start_nothing_and_say_why() -> Result<()> {
             Some(reason) => {
                 let status = bed.job_stands(id, "Refused", Duration::from_secs(20)).await?;
                 assert_eq!(status.get("reason").and_then(Value::as_str), Some(reason), "{name}");
+                let why = bed.cli(&["why", &id.to_string()])?;
+                assert!(
+                    why.contains("is Refused: ") && why.contains(&format!("docs/errors/{reason}.md")),
+                    "{why}"
+                );
             }
             None => {
                 bed.eventually("the delivery to be answered", Duration::from_secs(20), |bed| {
