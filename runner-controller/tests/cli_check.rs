@@ -90,10 +90,15 @@ spec:
   sizes: {small: {cpu: '1', memory: 2Gi}, large: {cpu: '8', memory: 16Gi, maxRunners: 2}}
   places: {order: [aks]}
   deadlines: {running: 1h30m}
+---
+kind: ConcurrencyLimit
+metadata: {name: nightly}
+spec: {match: {workflows: ['nightly*']}, groupBy: [repository], max: {runners: 2, cpu: '8'}, weights: {acme/web: 2}}
 ";
     let options = [
         "--show-defaults",
         "--max-runners=7",
+        "--reserve-after=5m",
         "--azure-subscription=sub-1",
         "--azure-resource-group=rg-1",
         "--callback-url=https://10.0.0.7",
@@ -107,7 +112,7 @@ spec:
 fn a_usable_directory_is_summed_up_in_a_line() {
     let ran = check(&[("all.yaml", &format!("{SOURCE}---\n{CLASS}---\n{SECRET}"))], &[]);
     assert_eq!(ran.code, Some(0));
-    assert!(ran.out.ends_with("\n1 source, 1 class, 0 places, 0 problems\n"), "{}", ran.out);
+    assert!(ran.out.ends_with("\n1 source, 1 class, 0 places, 0 limits, 0 problems\n"), "{}", ran.out);
     assert!(!ran.out.contains("canary"));
 }
 
@@ -166,6 +171,11 @@ fn what_cannot_be_read_is_one_line_that_says_where() {
         &check(&[("a.yaml", SOURCE)], &["--installation=Prod"]),
         &["--installation", "\"Prod\"", "\"prod1\""],
     );
+    fails(
+        &check(&[("a.yaml", SOURCE)], &["--priorities=/nowhere.yaml"]),
+        &["--priorities /nowhere.yaml", "cannot be read"],
+    );
+    fails(&check(&[("a.yaml", SOURCE)], &["--age-every=soon"]), &["--age-every", "\"soon\"", "15m"]);
     let ca = ["--callback-url=https://10.0.0.7", "--callback-ca-file=/nowhere.pem"];
     fails(&check(&[("a.yaml", SOURCE)], &ca), &["--callback-ca-file /nowhere.pem"]);
 }

@@ -73,7 +73,10 @@ fn kubectl_get_stint_shows_every_kind_that_people_read() {
         })
         .map(|definition| kind(definition).to_owned())
         .collect();
-    assert_eq!(listed, ["RunnerSource", "RunnerClass", "RunnerPlace", "RunnerJob", "Runner"]);
+    assert_eq!(
+        listed,
+        ["RunnerSource", "RunnerClass", "RunnerPlace", "ConcurrencyLimit", "RunnerJob", "Runner"]
+    );
 }
 
 #[test]
@@ -157,7 +160,7 @@ fn a_required_field_is_neither_nullable_nor_defaulted() {
 
 #[test]
 fn every_field_of_a_document_is_described() {
-    for definition in definitions().iter().take(3) {
+    for definition in definitions().iter().take(4) {
         let spec = definition.pointer("/spec/versions/0/schema/openAPIV3Schema/properties/spec").unwrap();
         let path = format!("{}.spec", kind(definition));
         every_schema(spec, &path, &mut |schema, path| {
@@ -176,5 +179,5 @@ fn rules_across_fields_say_what_to_do() {
             assert!(rule.get("message").is_some_and(|message| message.is_string()), "{path}: {rule}");
         }
     });
-    assert_eq!(rules, 4, "RunnerSource has two, RunnerClass and RunnerPlace one each");
+    assert_eq!(rules, 5, "RunnerSource has two; RunnerClass, RunnerPlace and ConcurrencyLimit one each");
 }

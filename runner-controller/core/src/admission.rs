@@ -1,69 +1,230 @@
 //! Which waiting jobs may have a runner now, under the limits on what is started.
 //!
-//! Counts are derived from the runners there are, never kept.
+//! Counts are derived from the runners there are, never kept. The installation, each class, each size and each group
+//! of a ConcurrencyLimit has one counter; all that a job comes under must have room.
+
+mod counters;
+mod order;
 
 use std::collections::HashMap;
 
+use self::counters::{Counter, CounterKind, Profile};
+pub(crate) use self::order::Order;
+use crate::job::{Job, JobKey};
 use crate::labels::Matched;
 use crate::lifecycle::Runner;
+use crate::limit::{Amount, ConcurrencyLimit};
 use crate::reason::Reason;
-use crate::setup::Setup;
+use crate::setup::{Scope, Setup};
+
+/// What a runner is started for, which decides what it counts against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Purpose<'a> {
+    /// Name of the source.
+    pub source: &'a str,
+    /// The account that owns the repository.
+    pub owner: &'a str,
+    /// The repository, as `owner/name`.
+    pub repository: &'a str,
+    /// Name of the workflow; empty where the source does not say.
+    pub workflow: &'a str,
+    /// Class and size.
+    pub matched: &'a Matched,
+}
+
+impl<'a> Purpose<'a> {
+    /// A runner of this class and size for this job.
+    pub fn of_job(job: &'a Job, matched: &'a Matched) -> Self {
+        let what = &job.description;
+        Self {
+            source: &job.key.source,
+            owner: &what.owner,
+            repository: &what.repository,
+            workflow: what.workflow.as_deref().unwrap_or_default(),
+            matched,
+        }
+    }
+
+    /// What a runner was started for. Where its job's record is gone, its registration tells what can be told.
+    pub fn of_runner(runner: &'a Runner, job: Option<&'a Job>) -> Self {
+        if let Some(job) = job {
+            return Self::of_job(job, &runner.matched);
+        }
+        let (owner, repository) = match &runner.scope {
+            Scope::Owner(owner) => (owner.as_str(), ""),
+            Scope::Repository(name) => (name.split_once('/').map_or("", |(owner, _)| owner), name.as_str()),
+        };
+        Self { source: &runner.job.source, owner, repository, workflow: "", matched: &runner.matched }
+    }
+}
+
+/// A purpose that [`Usage`] knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ProfileId(usize);
 
 /// What is in use, and what may be.
 #[derive(Clone, Debug)]
 pub struct Usage<'a> {
     setup: &'a Setup,
-    total: u32,
-    by_class: HashMap<String, u32>,
-    by_size: HashMap<Matched, u32>,
+    /// The limits, by name, and which of them can be judged only at a place.
+    limits: Vec<(&'a ConcurrencyLimit, bool)>,
+    counters: Vec<Counter<'a>>,
+    counter_ids: HashMap<CounterKind<'a>, usize>,
+    profiles: Vec<Profile<'a>>,
+    profile_ids: HashMap<Purpose<'a>, ProfileId>,
+    /// The counters of a purpose at a place.
+    at_places: HashMap<(ProfileId, &'a str), Vec<usize>>,
+    /// What each owner, and each repository, uses of each counter that several share.
+    shares: Vec<Amount>,
+    share_ids: HashMap<(usize, bool, String), usize>,
+    /// What share the same shares, by those.
+    lanes: HashMap<Vec<usize>, usize>,
 }
 
 impl<'a> Usage<'a> {
-    /// Counts the runners that are there, and `reserved` names whose record is still to be written, which count
-    /// against the installation alone.
-    pub fn count(setup: &'a Setup, runners: &[Runner], reserved: usize) -> Self {
+    /// Nothing in use but `reserved` names whose record is still to be written, which count against the installation
+    /// alone.
+    pub fn new(setup: &'a Setup, reserved: usize) -> Self {
         let mut usage = Self {
             setup,
-            total: u32::try_from(reserved).unwrap_or(u32::MAX),
-            by_class: HashMap::new(),
-            by_size: HashMap::new(),
+            limits: setup.limits.values().map(|limit| (limit, limit.is_of_places())).collect(),
+            counters: Vec::new(),
+            counter_ids: HashMap::new(),
+            profiles: Vec::new(),
+            profile_ids: HashMap::new(),
+            at_places: HashMap::new(),
+            shares: Vec::new(),
+            share_ids: HashMap::new(),
+            lanes: HashMap::new(),
         };
-        for runner in runners.iter().filter(|runner| runner.counts()) {
-            usage.take(&runner.matched);
+        let runners = u64::try_from(reserved).unwrap_or(u64::MAX);
+        let installation = usage.counter(CounterKind::Installation);
+        if let Some(counter) = usage.counters.get_mut(installation) {
+            counter.used.runners = runners;
         }
         usage
     }
 
-    /// Whether one more runner of this class and size may be started.
+    /// What is in use by the runners that are there. `job`: the job that one was started for, if its record is there.
+    pub fn count(
+        setup: &'a Setup,
+        runners: &'a [Runner],
+        job: impl Fn(&JobKey) -> Option<&'a Job>,
+        reserved: usize,
+    ) -> Self {
+        let mut usage = Self::new(setup, reserved);
+        for runner in runners.iter().filter(|runner| runner.counts()) {
+            let profile = usage.profile(&Purpose::of_runner(runner, job(&runner.job)));
+            usage.take(profile, Amount::of(runner.size), Some(&runner.place));
+        }
+        usage
+    }
+
+    /// Whether one more runner may be started, as far as that can be said without a place.
     ///
     /// # Errors
     /// The limit that stands in the way.
-    pub fn room(&self, matched: &Matched) -> Result<(), Reason> {
-        let limit = self.setup.settings.max_runners;
-        if self.total >= limit {
-            return Err(Reason::InstallationFull { running: self.total, limit });
+    pub fn room(&self, profile: ProfileId, amount: Amount) -> Result<(), Reason> {
+        let Some(known) = self.profiles.get(profile.0) else { return Ok(()) };
+        if let Some(paused) = known.paused {
+            return Err(Reason::LimitPaused { limit: paused.to_owned() });
         }
-        let Some(class) = self.setup.classes.get(&matched.class) else { return Ok(()) };
-        let running = self.by_class.get(&matched.class).copied().unwrap_or(0);
-        if running >= class.max_runners {
-            return Err(Reason::ClassFull { class: class.name.clone(), running, limit: class.max_runners });
+        self.all_have_room(&known.counters, amount)
+    }
+
+    /// Whether one more runner may be started at a place, as far as limits go that ask for the place.
+    ///
+    /// # Errors
+    /// The limit that stands in the way.
+    pub fn room_at(&mut self, profile: ProfileId, amount: Amount, place: &'a str) -> Result<(), Reason> {
+        let paused = self.limits_at(profile, place).into_iter().find(|limit| limit.paused);
+        if let Some(limit) = paused {
+            return Err(Reason::LimitPaused { limit: limit.name.clone() });
         }
-        let of_size = self.by_size.get(matched).copied().unwrap_or(0);
-        match class.sizes.get(&matched.size).and_then(|size| size.max_runners) {
-            Some(limit) if of_size >= limit => {
-                Err(Reason::SizeFull { label: matched.label(), running: of_size, limit })
+        let counters = self.counters_at(profile, place);
+        self.all_have_room(&counters, amount)
+    }
+
+    /// Counts one more runner. Without a place it counts wherever its class may run.
+    pub fn take(&mut self, profile: ProfileId, amount: Amount, place: Option<&'a str>) {
+        let places: Vec<&'a str> = match (place, self.profiles.get(profile.0)) {
+            (_, None) => return,
+            (_, Some(known)) if known.place_limits.is_empty() => Vec::new(),
+            (Some(place), _) => vec![place],
+            (None, Some(known)) => known.places(self.setup),
+        };
+        // One group may be that of several places.
+        let mut at_places: Vec<usize> =
+            places.into_iter().flat_map(|place| self.counters_at(profile, place)).collect();
+        at_places.sort_unstable();
+        at_places.dedup();
+        let Some(known) = self.profiles.get(profile.0) else { return };
+        for counter in known.counters.iter().chain(&at_places) {
+            if let Some(counter) = self.counters.get_mut(*counter) {
+                counter.used = counter.used.plus(amount);
             }
-            Some(_) | None => Ok(()),
+        }
+        for (_, share) in known.of_owner.iter().chain(&known.of_repository) {
+            if let Some(share) = self.shares.get_mut(*share) {
+                *share = share.plus(amount);
+            }
         }
     }
 
-    /// Counts one more runner.
-    pub fn take(&mut self, matched: &Matched) {
-        self.total = self.total.saturating_add(1);
-        let class = self.by_class.entry(matched.class.clone()).or_default();
-        *class = class.saturating_add(1);
-        let size = self.by_size.entry(matched.clone()).or_default();
-        *size = size.saturating_add(1);
+    /// The ConcurrencyLimits' counters of a purpose, at a place if one is given.
+    pub(crate) fn limit_counters(&mut self, profile: ProfileId, place: Option<&'a str>) -> Vec<usize> {
+        let mut all = place.map_or_else(Vec::new, |place| self.counters_at(profile, place));
+        let own = self.profiles.get(profile.0).map_or(&[][..], |known| &known.counters);
+        all.extend(own.iter().filter(|id| {
+            self.counters.get(**id).is_some_and(|counter| matches!(counter.kind, CounterKind::Limit(..)))
+        }));
+        all
+    }
+
+    /// Whether one more runner would fit into these counters, and those that it always comes under, once nothing else
+    /// is in use.
+    pub(crate) fn could_fit(&self, profile: ProfileId, counters: &[usize], amount: Amount) -> bool {
+        let own = self.profiles.get(profile.0).map_or(&[][..], |known| &known.counters);
+        self.of(counters).chain(self.of(own)).all(|counter| counter.caps.exceeded_by(amount).is_none())
+    }
+
+    /// Keeps so much of each of these counters for a job.
+    pub(crate) fn reserve(&mut self, counters: &[usize], amount: Amount, job: &'a JobKey) {
+        for id in counters {
+            if let Some(counter) = self.counters.get_mut(*id) {
+                counter.reserved = Some((job, amount));
+            }
+        }
+    }
+
+    /// Whether a job may take more of what these counters' limits cap than another one that waits.
+    pub(crate) fn is_larger(
+        &self,
+        counters: &[usize],
+        amount: Amount,
+        least: &HashMap<usize, Amount>,
+    ) -> bool {
+        counters.iter().any(|id| {
+            let Some((counter, least)) = self.counters.get(*id).zip(least.get(id)) else { return false };
+            let larger = |cap: Option<u64>, own: u64, least: u64| cap.is_some() && own > least;
+            larger(counter.caps.cpu_millis, amount.cpu_millis, least.cpu_millis)
+                || larger(counter.caps.memory_bytes, amount.memory_bytes, least.memory_bytes)
+        })
+    }
+
+    /// The priority of a purpose, and the highest that waiting can lift it to.
+    pub(crate) fn priority(&self, profile: ProfileId) -> (i32, i32) {
+        let rules = &self.setup.settings.priorities;
+        let own = self.profiles.get(profile.0).map_or(0, |known| known.priority);
+        (own, rules.iter().map(|rule| rule.priority).fold(own.max(0), i32::max))
+    }
+
+    fn of(&self, counters: &[usize]) -> impl Iterator<Item = &Counter<'a>> {
+        counters.iter().filter_map(|id| self.counters.get(*id))
+    }
+
+    fn all_have_room(&self, counters: &[usize], amount: Amount) -> Result<(), Reason> {
+        self.of(counters).try_for_each(|counter| counter.room(amount))
     }
 }
 

@@ -8,6 +8,7 @@ pub mod billing;
 pub mod job;
 pub mod labels;
 pub mod lifecycle;
+pub mod limit;
 pub mod pairing;
 pub mod placement;
 pub mod plan;

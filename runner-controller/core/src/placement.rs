@@ -8,6 +8,18 @@ use crate::setup::{Class, Place, PlaceState, Setup};
 /// # Errors
 /// Why none can: the reason of the first one, or that there is none, or several with no order given.
 pub fn choose<'a>(setup: &'a Setup, class: &Class) -> Result<&'a Place, Reason> {
+    choose_with_room(setup, class, |_| Ok(()))
+}
+
+/// Chooses the first of the class's places that can start a runner now and has room under the limits.
+///
+/// # Errors
+/// Why none can: the reason of the first one, or that there is none, or several with no order given.
+pub fn choose_with_room<'a>(
+    setup: &'a Setup,
+    class: &Class,
+    mut room_at: impl FnMut(&'a Place) -> Result<(), Reason>,
+) -> Result<&'a Place, Reason> {
     let places: Vec<&Place> = match &class.places {
         Some(order) => order
             .iter()
@@ -30,7 +42,7 @@ pub fn choose<'a>(setup: &'a Setup, class: &Class) -> Result<&'a Place, Reason> 
     };
     let mut first: Option<Reason> = None;
     for place in places {
-        match ready(place) {
+        match ready(place).and_then(|()| room_at(place)) {
             Ok(()) => return Ok(place),
             Err(reason) => first = first.or(Some(reason)),
         }

@@ -3,6 +3,7 @@
 //! Level-triggered: a pass looks at all there is and nothing else, so that a lost or repeated event changes when
 //! something happens, never what.
 
+mod admissions;
 mod jobs;
 mod reading;
 mod upkeep;

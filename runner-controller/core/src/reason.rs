@@ -4,6 +4,8 @@
 
 use jiff::Timestamp;
 
+use crate::limit::Capped;
+
 /// Why something is as it is, with the figures that the sentence needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the fields are the figures that `sentence` names")]
@@ -15,6 +17,12 @@ pub enum Reason {
     ClassFull { class: String, running: u32, limit: u32 },
     /// The limit of one size of the class is reached.
     SizeFull { label: String, running: u32, limit: u32 },
+    /// A limit that the job comes under has no room for it, in the job's group of those that the limit tells apart.
+    LimitReached { limit: String, group: String, what: Capped, used: u64, cap: u64, needs: u64 },
+    /// A limit that the job comes under is paused.
+    LimitPaused { limit: String },
+    /// What room a limit has is kept for a job that has waited for long.
+    ReservedForAnother { limit: String, job: String },
     /// The source says that the job waits for something else than a runner.
     AwaitingApproval,
     /// It was queued long ago, or had a runner already; the source is asked whether it still waits.
@@ -85,10 +93,13 @@ pub enum Reason {
 
 impl Reason {
     /// Every code, in the order of the enum.
-    pub const CODES: [&str; 33] = [
+    pub const CODES: [&str; 36] = [
         "InstallationFull",
         "ClassFull",
         "SizeFull",
+        "LimitReached",
+        "LimitPaused",
+        "ReservedForAnother",
         "AwaitingApproval",
         "ConfirmingWithSource",
         "SourceUnavailable",
@@ -127,6 +138,9 @@ impl Reason {
             Reason::InstallationFull { .. } => "InstallationFull",
             Reason::ClassFull { .. } => "ClassFull",
             Reason::SizeFull { .. } => "SizeFull",
+            Reason::LimitReached { .. } => "LimitReached",
+            Reason::LimitPaused { .. } => "LimitPaused",
+            Reason::ReservedForAnother { .. } => "ReservedForAnother",
             Reason::AwaitingApproval => "AwaitingApproval",
             Reason::ConfirmingWithSource => "ConfirmingWithSource",
             Reason::SourceUnavailable { .. } => "SourceUnavailable",
@@ -160,6 +174,18 @@ impl Reason {
         }
     }
 
+    /// Whether a limit stands in the way that has no room for now.
+    pub(crate) fn is_of_room(&self) -> bool {
+        matches!(
+            self,
+            Reason::InstallationFull { .. }
+                | Reason::ClassFull { .. }
+                | Reason::SizeFull { .. }
+                | Reason::LimitReached { .. }
+                | Reason::ReservedForAnother { .. }
+        )
+    }
+
     /// One sentence for the person who asks why.
     pub fn sentence(&self) -> String {
         match self {
@@ -174,6 +200,30 @@ impl Reason {
             Reason::SizeFull { label, running, limit } => {
                 format!(
                     "{running} of {limit} runners of size {label} are in use; the job starts when one ends"
+                )
+            }
+            Reason::LimitReached { limit, group, what, used, cap, needs } => {
+                let of_group = if group.is_empty() { String::new() } else { format!(" for {group}") };
+                let (figures, unit) =
+                    (format!("{} of {}", what.figure(*used), what.figure(*cap)), what.unit());
+                let needed = what.figure(*needs);
+                if needs > cap {
+                    format!(
+                        "limit {limit} allows {} {unit}{of_group}, and the job alone needs {needed}",
+                        what.figure(*cap)
+                    )
+                } else {
+                    format!(
+                        "limit {limit}{of_group}: {figures} {unit} are in use, and the job needs {needed}"
+                    )
+                }
+            }
+            Reason::LimitPaused { limit } => {
+                format!("limit {limit} is paused: nothing that it matches is started")
+            }
+            Reason::ReservedForAnother { limit, job } => {
+                format!(
+                    "what room limit {limit} has is kept for job {job}, which is larger and has waited for long"
                 )
             }
             Reason::AwaitingApproval => "the source holds the job back, as for an approval".to_owned(),

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use rust_decimal::Decimal;
 
+use crate::limit::{ConcurrencyLimit, PriorityRule};
+
 /// The whole configuration of an installation, as the planner sees it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Setup {
@@ -16,6 +18,8 @@ pub struct Setup {
     pub classes: BTreeMap<String, Class>,
     /// Places by name.
     pub places: BTreeMap<String, Place>,
+    /// Limits by name.
+    pub limits: BTreeMap<String, ConcurrencyLimit>,
 }
 
 /// Settings of the installation as a whole.
@@ -33,6 +37,12 @@ pub struct Settings {
     pub surplus_grace: SignedDuration,
     /// Wait before a job's second runner; doubled for each further one.
     pub retry_base: SignedDuration,
+    /// Which jobs go first: the first rule that matches holds.
+    pub priorities: Vec<PriorityRule>,
+    /// How long a job waits for each step that its priority rises, at most to the highest that a rule gives.
+    pub age_every: SignedDuration,
+    /// How long a job waits before room is kept for it that smaller ones would take.
+    pub reserve_after: SignedDuration,
 }
 
 impl Default for Settings {
@@ -44,6 +54,9 @@ impl Default for Settings {
             ttl_after_end: SignedDuration::from_hours(24),
             surplus_grace: SignedDuration::from_secs(30),
             retry_base: SignedDuration::from_secs(10),
+            priorities: Vec::new(),
+            age_every: SignedDuration::from_mins(10),
+            reserve_after: SignedDuration::from_mins(10),
         }
     }
 }

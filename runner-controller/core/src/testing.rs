@@ -7,6 +7,7 @@ use crate::labels::{self, Matched};
 use crate::lifecycle::{
     GroupFacts, Launched, Machine, MachinePhase, Registered, Runner, RunnerFact, RunnerFacts, Teardown,
 };
+use crate::limit::{ConcurrencyLimit, Dimension, Glob};
 use crate::plan::{NewRunner, Snapshot, runner_name};
 use crate::reason::Reason;
 use crate::setup::{Class, Deadlines, Place, PlaceKind, PlaceState, Price, Scope, Setup, Size, Source};
@@ -222,4 +223,95 @@ pub(crate) fn machine(phase: MachinePhase, since: i64) -> Machine {
 /// What `plan` looks at, of these jobs and runners under `setup()`.
 pub(crate) fn snapshot(jobs: Vec<Job>, runners: Vec<Runner>) -> Snapshot {
     Snapshot { setup: setup(), jobs, runners, ..Snapshot::default() }
+}
+
+/// A limit on all jobs that caps nothing yet.
+pub(crate) fn limit(name: &str) -> ConcurrencyLimit {
+    ConcurrencyLimit { name: name.to_owned(), ..ConcurrencyLimit::default() }
+}
+
+impl ConcurrencyLimit {
+    pub(crate) fn about(mut self, dimension: Dimension, patterns: &str) -> Self {
+        let globs = words(patterns).iter().map(|pattern| Glob::new(pattern)).collect();
+        self.matches.patterns.insert(dimension, globs);
+        self
+    }
+
+    pub(crate) fn by(mut self, dimensions: &[Dimension]) -> Self {
+        self.group_by = dimensions.iter().copied().collect();
+        self
+    }
+
+    pub(crate) fn most(mut self, runners: u64) -> Self {
+        self.caps.runners = Some(runners);
+        self
+    }
+
+    pub(crate) fn cores(mut self, cores: u64) -> Self {
+        self.caps.cpu_millis = Some(cores * 1000);
+        self
+    }
+
+    pub(crate) fn weighing(mut self, name: &str, weight: u32) -> Self {
+        self.weights.insert(name.to_owned(), weight);
+        self
+    }
+}
+
+/// A runner as limits see it, counted here apart from `admission`, so that tests compare the two.
+#[derive(Clone, Debug)]
+pub(crate) struct Counted {
+    pub(crate) values: [String; 6],
+    pub(crate) size: Size,
+}
+
+impl Counted {
+    pub(crate) fn new(job: &Job, class: &str, place: &str, size: Size) -> Self {
+        let what = &job.description;
+        let workflow = what.workflow.as_deref().unwrap_or_default();
+        let values = [&job.key.source, &what.owner, &what.repository, workflow, class, place];
+        Self { values: values.map(str::to_lowercase), size }
+    }
+
+    fn value(&self, dimension: Dimension) -> &str {
+        let index = Dimension::ALL.iter().position(|one| *one == dimension).unwrap();
+        &self.values[index]
+    }
+
+    /// Whether it comes under a limit.
+    pub(crate) fn under(&self, limit: &ConcurrencyLimit) -> bool {
+        limit
+            .matches
+            .patterns
+            .iter()
+            .all(|(dimension, globs)| globs.iter().any(|glob| glob.matches(self.value(*dimension))))
+    }
+
+    /// Whether two that come under a limit share a counter of it.
+    fn with(&self, other: &Counted, limit: &ConcurrencyLimit) -> bool {
+        limit.group_by.iter().all(|dimension| self.value(*dimension) == other.value(*dimension))
+    }
+}
+
+/// The limits that the new ones come under and that all together exceed.
+pub(crate) fn exceeded(setup: &Setup, all: &[Counted], new: &[Counted]) -> Vec<String> {
+    let mut found = Vec::new();
+    for limit in setup.limits.values() {
+        for one in new.iter().filter(|one| one.under(limit)) {
+            let group: Vec<&Counted> =
+                all.iter().filter(|other| other.under(limit) && other.with(one, limit)).collect();
+            let runners = group.len() as u64;
+            let cpu: u64 = group.iter().map(|other| u64::from(other.size.cpu_millis)).sum();
+            let memory: u64 = group.iter().map(|other| other.size.memory_bytes).sum();
+            let over = |used: u64, cap: Option<u64>| cap.is_some_and(|cap| used > cap);
+            if limit.paused
+                || over(runners, limit.caps.runners)
+                || over(cpu, limit.caps.cpu_millis)
+                || over(memory, limit.caps.memory_bytes)
+            {
+                found.push(format!("{}: {runners} runners, {cpu} cpu, {memory} memory", limit.name));
+            }
+        }
+    }
+    found
 }

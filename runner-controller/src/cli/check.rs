@@ -34,7 +34,7 @@ pub(super) fn check(arguments: &CheckArguments) -> anyhow::Result<ExitCode> {
     resolved.problems.extend(secret_problems);
     if documents == Documents::default() {
         anyhow::bail!(
-            "{} holds no RunnerSource, RunnerClass or RunnerPlace in a *.yaml or *.yml file",
+            "{} holds no RunnerSource, RunnerClass, RunnerPlace or ConcurrencyLimit in a *.yaml or *.yml file",
             arguments.directory.display()
         );
     }
@@ -124,6 +124,7 @@ fn report(resolved: &Resolved) -> String {
         count(setup.sources.len(), "source", "sources"),
         count(setup.classes.len(), "class", "classes"),
         count(setup.places.len(), "place", "places"),
+        count(setup.limits.len(), "limit", "limits"),
         count(resolved.problems.len(), "problem", "problems"),
     ];
     let _ = writeln!(text, "{}", counted.join(", "));

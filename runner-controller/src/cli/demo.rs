@@ -152,6 +152,7 @@ async fn start(
             subscription: Some(SUBSCRIPTION.to_owned()),
             resource_group: Some("demo".to_owned()),
             region: Some("westeurope".to_owned()),
+            ..Installation::default()
         },
         records: RecordsSettings::Local {
             documents: config,

@@ -11,7 +11,7 @@ use clap::{Args, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::azure::{ArmOptions, CredentialKind};
-use crate::config::{Callback, Installation};
+use crate::config::{Callback, Installation, limit, quantity};
 use crate::reconcile::wiring::{Controller, RecordsSettings, RunSettings};
 use crate::sqlite::Location;
 use crate::telemetry::{LogFormat, init_logging};
@@ -93,6 +93,16 @@ pub(super) struct InstallationArguments {
     /// How many runners there may be at once, over all classes.
     #[arg(long, env = "STINT_MAX_RUNNERS", default_value_t = 50)]
     max_runners: u32,
+    /// YAML file with the list of priorities, each as {match: {repositories: [acme/*]}, priority: 10}; the first one
+    /// that matches a job holds, 0 where none does, and a higher one goes first.
+    #[arg(long, env = "STINT_PRIORITIES", value_name = "FILE")]
+    priorities: Option<PathBuf>,
+    /// How long a job waits for each step that its priority rises, up to the highest of the list. Default: 10m.
+    #[arg(long, env = "STINT_AGE_EVERY", value_name = "DURATION")]
+    age_every: Option<String>,
+    /// How long a job waits before room is kept for it that smaller ones would take. Default: 10m.
+    #[arg(long, env = "STINT_RESERVE_AFTER", value_name = "DURATION")]
+    reserve_after: Option<String>,
     /// Base URL at which the agents in runners reach --listen; a virtual node's pods reach no ClusterIP.
     #[arg(long, env = "STINT_CALLBACK_URL")]
     callback_url: Option<String>,
@@ -147,7 +157,23 @@ impl InstallationArguments {
             ),
             None => None,
         };
+        let priorities = match &self.priorities {
+            Some(path) => {
+                let text = std::fs::read_to_string(path)
+                    .with_context(|| format!("--priorities {}: cannot be read", path.display()))?;
+                limit::priorities(&text)
+                    .map_err(|error| anyhow::anyhow!("--priorities {}: {error}", path.display()))?
+            }
+            None => Vec::new(),
+        };
+        let duration = |flag: &str, given: &Option<String>| {
+            let value = given.as_deref().map(quantity::duration).transpose();
+            value.map_err(|error| anyhow::anyhow!("{flag}: {error}"))
+        };
         Ok(Installation {
+            priorities,
+            age_every: duration("--age-every", &self.age_every)?,
+            reserve_after: duration("--reserve-after", &self.reserve_after)?,
             id: id.clone(),
             max_runners: self.max_runners,
             callback: self.callback_url.clone().map(|url| Callback { url, ca_bundle }),

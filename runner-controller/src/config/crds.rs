@@ -3,7 +3,7 @@
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
 
-use super::{Admission, Runner, RunnerClass, RunnerJob, RunnerPlace, RunnerSource};
+use super::{Admission, ConcurrencyLimit, Runner, RunnerClass, RunnerJob, RunnerPlace, RunnerSource};
 
 /// All CustomResourceDefinitions, in the order in which a reader meets the kinds.
 pub fn all() -> Vec<CustomResourceDefinition> {
@@ -11,6 +11,7 @@ pub fn all() -> Vec<CustomResourceDefinition> {
         RunnerSource::crd(),
         RunnerClass::crd(),
         RunnerPlace::crd(),
+        ConcurrencyLimit::crd(),
         RunnerJob::crd(),
         Runner::crd(),
         Admission::crd(),

@@ -11,12 +11,12 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{Documents, RunnerClass, RunnerPlace, RunnerSource, shape};
+use super::{ConcurrencyLimit, Documents, RunnerClass, RunnerPlace, RunnerSource, shape};
 
 /// Of the kinds that Stint defines.
 const API_VERSION: &str = "stint.dev/v1alpha1";
 /// What a document may be.
-const KINDS: &str = "it must be RunnerSource, RunnerClass, RunnerPlace or Secret";
+const KINDS: &str = "it must be RunnerSource, RunnerClass, RunnerPlace, ConcurrencyLimit or Secret";
 
 /// Secrets by name, each with its values by key.
 pub type Secrets = HashMap<String, HashMap<String, SecretString>>;
@@ -126,6 +126,9 @@ impl Reader {
                 self.documents.classes.insert(name, spec::<RunnerClass, _>(head.spec)?).is_some()
             }
             "RunnerPlace" => self.documents.places.insert(name, spec::<RunnerPlace, _>(head.spec)?).is_some(),
+            "ConcurrencyLimit" => {
+                self.documents.limits.insert(name, spec::<ConcurrencyLimit, _>(head.spec)?).is_some()
+            }
             "Secret" => self.secrets.insert(name, secret(head.data, head.string_data)?).is_some(),
             other => anyhow::bail!("kind {other:?} is not known: {KINDS}"),
         };

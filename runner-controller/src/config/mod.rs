@@ -6,6 +6,7 @@ pub mod class;
 pub mod convert;
 pub mod crds;
 pub mod directory;
+pub mod limit;
 pub mod origins;
 pub mod place;
 pub mod pod_template;
@@ -18,9 +19,12 @@ pub mod source;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use jiff::SignedDuration;
+use runner_core::limit::PriorityRule;
 use runner_core::setup::{Place, Setup};
 
 pub use class::{RunnerClass, RunnerClassSpec};
+pub use limit::{ConcurrencyLimit, ConcurrencyLimitSpec};
 pub use place::{Callback, RunnerPlace, RunnerPlaceSpec};
 pub use records::{Admission, Runner, RunnerJob};
 pub use resolve::resolve;
@@ -40,6 +44,8 @@ pub struct Documents {
     pub classes: BTreeMap<String, RunnerClassSpec>,
     /// `RunnerPlace`s.
     pub places: BTreeMap<String, RunnerPlaceSpec>,
+    /// `ConcurrencyLimit`s.
+    pub limits: BTreeMap<String, ConcurrencyLimitSpec>,
     /// Documents that are not of their kind's form.
     pub unreadable: Vec<Problem>,
 }
@@ -51,6 +57,12 @@ pub struct Installation {
     pub id: String,
     /// How many runners there may be at once.
     pub max_runners: u32,
+    /// Which jobs go first.
+    pub priorities: Vec<PriorityRule>,
+    /// How long a job waits for each step that its priority rises, where that is given.
+    pub age_every: Option<SignedDuration>,
+    /// How long a job waits before room is kept for it, where that is given.
+    pub reserve_after: Option<SignedDuration>,
     /// Where agents reach Stint.
     pub callback: Option<Callback>,
     /// Azure subscription id.

@@ -1,5 +1,6 @@
 //! Documents, flags and nodes → what is in force: every default filled in, every value read, every problem named.
 
+mod limits;
 mod places;
 
 use std::collections::BTreeMap;
@@ -26,6 +27,9 @@ pub fn resolve(documents: &Documents, nodes: &[VirtualNodeSeen], installation: &
             settings: Settings {
                 installation: installation.id.clone(),
                 max_runners: installation.max_runners,
+                priorities: installation.priorities.clone(),
+                age_every: installation.age_every.unwrap_or(Settings::default().age_every),
+                reserve_after: installation.reserve_after.unwrap_or(Settings::default().reserve_after),
                 ..Settings::default()
             },
             ..Setup::default()
@@ -57,6 +61,7 @@ pub fn resolve(documents: &Documents, nodes: &[VirtualNodeSeen], installation: &
         resolved.origins.extend(origins.finish());
     }
     places::resolve(&mut resolved, documents, nodes, installation);
+    limits::resolve(&mut resolved, documents);
     let unknown: Vec<(String, String)> = documents
         .classes
         .iter()
@@ -88,7 +93,17 @@ fn settings(resolved: &mut Resolved, installation: &Installation) {
     let mut origins = Collector::new("Installation", &installation.id);
     let from = |same: bool| if same { From::Default } else { From::Installation };
     origins.note("maxRunners", settings.max_runners, from(settings.max_runners == default.max_runners));
+    let age_every = format!("{:#}", settings.age_every);
+    origins.note("ageEvery", age_every, from(installation.age_every.is_none()));
     origins.note("confirmAfter", format!("{:#}", settings.confirm_after), From::Default);
+    let rules = match settings.priorities.len() {
+        0 => "none".to_owned(),
+        1 => "1 rule".to_owned(),
+        several => format!("{several} rules"),
+    };
+    origins.note("priorities", rules, from(settings.priorities.is_empty()));
+    let reserve_after = format!("{:#}", settings.reserve_after);
+    origins.note("reserveAfter", reserve_after, from(installation.reserve_after.is_none()));
     origins.note("retryBase", format!("{:#}", settings.retry_base), From::Default);
     origins.note("surplusGrace", format!("{:#}", settings.surplus_grace), From::Default);
     origins.note("ttlAfterEnd", format!("{:#}", settings.ttl_after_end), From::Default);

@@ -12,8 +12,8 @@ use super::Cluster;
 use super::cache::{Cache, follow};
 use super::errors::call_error;
 use crate::config::{
-    Documents, Problem, RunnerClass, RunnerClassSpec, RunnerPlace, RunnerPlaceSpec, RunnerSource,
-    RunnerSourceSpec,
+    ConcurrencyLimit, ConcurrencyLimitSpec, Documents, Problem, RunnerClass, RunnerClassSpec, RunnerPlace,
+    RunnerPlaceSpec, RunnerSource, RunnerSourceSpec,
 };
 use crate::ports::CallResult;
 
@@ -23,8 +23,9 @@ pub(super) struct DocumentsInCluster {
     sources: Arc<Cache<Result<RunnerSourceSpec, String>>>,
     classes: Arc<Cache<Result<RunnerClassSpec, String>>>,
     places: Arc<Cache<Result<RunnerPlaceSpec, String>>>,
+    limits: Arc<Cache<Result<ConcurrencyLimitSpec, String>>>,
     noted: Mutex<HashMap<(&'static str, String), Option<String>>>,
-    _watches: [AbortOnDropHandle<()>; 3],
+    _watches: [AbortOnDropHandle<()>; 4],
 }
 
 impl DocumentsInCluster {
@@ -32,6 +33,7 @@ impl DocumentsInCluster {
     pub(super) fn watch(cluster: &Cluster, changed: &Arc<Notify>) -> Self {
         let (sources, classes, places) =
             (Cache::new(changed.clone()), Cache::new(changed.clone()), Cache::new(changed.clone()));
+        let limits = Cache::new(changed.clone());
         let watches = [
             follow(sources.clone(), cluster.api(), None, |document: Result<&RunnerSource, String>| {
                 Some(document.map(|document| document.spec.clone()))
@@ -42,12 +44,16 @@ impl DocumentsInCluster {
             follow(places.clone(), cluster.api(), None, |document: Result<&RunnerPlace, String>| {
                 Some(document.map(|document| document.spec.clone()))
             }),
+            follow(limits.clone(), cluster.api(), None, |document: Result<&ConcurrencyLimit, String>| {
+                Some(document.map(|document| document.spec.clone()))
+            }),
         ];
         Self {
             cluster: cluster.clone(),
             sources,
             classes,
             places,
+            limits,
             noted: Mutex::default(),
             _watches: watches,
         }
@@ -76,6 +82,7 @@ impl DocumentsInCluster {
             sources: readable("RunnerSource", &self.sources, &mut unreadable)?,
             classes: readable("RunnerClass", &self.classes, &mut unreadable)?,
             places: readable("RunnerPlace", &self.places, &mut unreadable)?,
+            limits: readable("ConcurrencyLimit", &self.limits, &mut unreadable)?,
             unreadable,
         }))
     }
@@ -100,6 +107,7 @@ impl DocumentsInCluster {
         all("RunnerSource", names(&self.sources));
         all("RunnerClass", names(&self.classes));
         all("RunnerPlace", names(&self.places));
+        all("ConcurrencyLimit", names(&self.limits));
         self.noted
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -125,6 +133,10 @@ impl DocumentsInCluster {
                 }
                 "RunnerClass" => {
                     self.cluster.api::<RunnerClass>().patch_status(name, &params, &patch).await.map(drop)
+                }
+                "ConcurrencyLimit" => {
+                    let api = self.cluster.api::<ConcurrencyLimit>();
+                    api.patch_status(name, &params, &patch).await.map(drop)
                 }
                 _place => {
                     self.cluster.api::<RunnerPlace>().patch_status(name, &params, &patch).await.map(drop)

@@ -1,6 +1,6 @@
 use super::*;
 use crate::setup::Size;
-use crate::testing::{class, runner, setup};
+use crate::testing::{class, runner, setup, size};
 
 fn limited(total: u32, of_class: u32, of_size: Option<u32>) -> Setup {
     let mut setup = setup();
@@ -25,7 +25,17 @@ fn room(setup: &Setup, small: u32, large: u32, reserved: usize) -> Option<&'stat
         .chain((small..small + large).map(|number| (number, "l")))
         .map(|(number, size)| Runner { matched: matched(size), ..runner("1", number) })
         .collect();
-    Usage::count(setup, &runners, reserved).room(&matched("s")).err().map(|reason| reason.code())
+    let mut usage = Usage::count(setup, &runners, |_| None, reserved);
+    room_for(&mut usage, &matched("s")).err().map(|reason| reason.code())
+}
+
+fn purpose(matched: &Matched) -> Purpose<'_> {
+    Purpose { source: "acme", owner: "acme", repository: "acme/web", workflow: "", matched }
+}
+
+fn room_for<'a>(usage: &mut Usage<'a>, matched: &'a Matched) -> Result<(), Reason> {
+    let profile = usage.profile(&purpose(matched));
+    usage.room(profile, Amount::of(size()))
 }
 
 #[test]
@@ -53,19 +63,26 @@ fn each_limit_stands_in_the_way_once_it_is_reached() {
 #[test]
 fn what_is_taken_counts_at_once() {
     let setup = limited(50, 10, Some(1));
-    let mut usage = Usage::count(&setup, &[], 0);
-    assert_eq!(usage.room(&matched("s")), Ok(()));
-    usage.take(&matched("s"));
+    let (small, large) = (matched("s"), matched("l"));
+    let mut usage = Usage::new(&setup, 0);
+    assert_eq!(room_for(&mut usage, &small), Ok(()));
+    let profile = usage.profile(&purpose(&small));
+    usage.take(profile, Amount::of(size()), None);
     let full = Reason::SizeFull { label: "big-s".to_owned(), running: 1, limit: 1 };
-    assert_eq!(usage.room(&matched("s")), Err(full));
-    assert_eq!(usage.room(&matched("l")), Ok(()));
+    assert_eq!(room_for(&mut usage, &small), Err(full));
+    assert_eq!(room_for(&mut usage, &large), Ok(()));
 }
 
 #[test]
 fn a_runner_counts_until_its_machine_is_gone_or_can_never_be() {
     let setup = limited(1, 1, None);
     let big = |runner: Runner| Runner { matched: matched("s"), ..runner };
-    let full = |runner: Runner| Usage::count(&setup, &[big(runner)], 0).room(&matched("s")).is_err();
+    let full = |runner: Runner| {
+        let runners = [big(runner)];
+        let mut usage = Usage::count(&setup, &runners, |_| None, 0);
+        let profile = usage.profile(&purpose(&runners[0].matched));
+        usage.room(profile, Amount::of(size())).is_err()
+    };
     assert!(full(runner("1", 1)));
     assert!(full(runner("1", 1).registered(1)));
     assert!(full(runner("1", 1).launched(1)));

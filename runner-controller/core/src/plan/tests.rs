@@ -1,5 +1,7 @@
 //! `plan` as a whole: single passes, properties of any pass, and whole worlds in simulated time.
 
+mod fairness;
+mod limits;
 mod passes;
 mod properties;
 mod simulation;

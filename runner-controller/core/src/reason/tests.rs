@@ -11,6 +11,9 @@ fn every() -> Vec<Reason> {
         Reason::InstallationFull { running, limit },
         Reason::ClassFull { class: text(), running, limit },
         Reason::SizeFull { label: text(), running, limit },
+        limit_reached("repository acme/web", Capped::Cpu, 6500, 8000, 2000),
+        Reason::LimitPaused { limit: text() },
+        Reason::ReservedForAnother { limit: text(), job: text() },
         Reason::AwaitingApproval,
         Reason::ConfirmingWithSource,
         Reason::SourceUnavailable { source: text(), why: text() },
@@ -42,6 +45,27 @@ fn every() -> Vec<Reason> {
         Reason::Surplus,
         Reason::Deleted,
     ]
+}
+
+fn limit_reached(group: &str, what: Capped, used: u64, cap: u64, needs: u64) -> Reason {
+    Reason::LimitReached { limit: "x".to_owned(), group: group.to_owned(), what, used, cap, needs }
+}
+
+#[test]
+fn a_limit_tells_its_figures_in_their_unit() {
+    let check = |reason: Reason, expect: &str| assert_eq!(reason.sentence(), expect);
+    check(
+        limit_reached("", Capped::Runners, 3, 3, 1),
+        "limit x: 3 of 3 runners are in use, and the job needs 1",
+    );
+    check(
+        limit_reached("owner acme", Capped::Memory, 6 << 30, 8 << 30, 4 << 30),
+        "limit x for owner acme: 6 of 8 GiB of memory are in use, and the job needs 4",
+    );
+    check(
+        limit_reached("owner acme", Capped::Cpu, 0, 4000, 8000),
+        "limit x allows 4 vCPU for owner acme, and the job alone needs 8",
+    );
 }
 
 #[test]

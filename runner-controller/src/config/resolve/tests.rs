@@ -25,6 +25,7 @@ fn installation() -> Installation {
         subscription: Some("sub-1".to_owned()),
         resource_group: Some("rg-1".to_owned()),
         region: None,
+        ..Installation::default()
     }
 }
 

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
-use crate::admission::Usage;
-use crate::job::{Job, JobAction, JobReport, Standing};
+use crate::admission::{Purpose, Usage};
+use crate::job::{Job, JobAction, JobKey, JobReport, Standing};
 use crate::labels::Matched;
 use crate::lifecycle::{Machine, MachinePhase, Runner, RunnerFact};
+use crate::limit::Amount;
 use crate::pairing::pair;
 use crate::plan::{Action, Hold, Pass, Plan, Snapshot, plan, runner_name};
 use crate::reason::Reason;
@@ -186,8 +187,12 @@ proptest! {
         let plan = plan(&all, at(NOW));
         let started = starts(&plan);
         let loose = all.reserved.iter().filter(|name| all.runners.iter().all(|runner| runner.name != **name)).count();
-        let mut usage = Usage::count(&all.setup, &all.runners, loose);
-        started.iter().for_each(|new| usage.take(&new.matched));
+        let job_of = |key: &JobKey| all.jobs.iter().find(|job| job.key == *key);
+        let mut usage = Usage::count(&all.setup, &all.runners, job_of, loose);
+        for new in &started {
+            let profile = usage.profile(&Purpose::of_job(job_of(&new.job).unwrap(), &new.matched));
+            usage.take(profile, Amount::of(new.size), Some(&new.place));
+        }
         // A place may be kept for one that is being started, or is being confirmed.
         let kept = !all.held.is_empty() || plan.actions.iter().any(|action| matches!(action, Action::ReadJob { .. }));
         for (job, reason) in &plan.reasons {
@@ -196,9 +201,13 @@ proptest! {
                 Reason::InstallationFull { .. } | Reason::ClassFull { .. } | Reason::SizeFull { .. }
             );
             if limited && !kept && loose == 0 {
-                let labels = &all.jobs.iter().find(|stored| stored.key == *job).unwrap().description.labels;
-                let matched = crate::labels::match_class(&all.setup, labels).unwrap();
-                prop_assert!(usage.room(&matched).is_err(), "{} waits with {:?}", job, reason);
+                let job = job_of(job).unwrap();
+                let matched = crate::labels::match_class(&all.setup, &job.description.labels).unwrap();
+                let size = all.setup.classes[&matched.class].sizes[&matched.size];
+                // With usage of its own, since what it borrows ends here.
+                let mut usage = usage.clone();
+                let profile = usage.profile(&Purpose::of_job(job, &matched));
+                prop_assert!(usage.room(profile, Amount::of(size)).is_err(), "{} waits with {:?}", job.key, reason);
             }
         }
     }

@@ -3,8 +3,9 @@
 use proptest::prelude::*;
 
 use super::world::{Dice, Faults, Script, World};
+use crate::limit::{Dimension, PriorityRule};
 use crate::setup::Setup;
-use crate::testing::{class, setup};
+use crate::testing::{class, limit, secs, setup};
 
 fn two_classes() -> Setup {
     let mut setup = setup();
@@ -12,6 +13,31 @@ fn two_classes() -> Setup {
     setup.classes.get_mut("stint").unwrap().max_runners = 3;
     setup.classes.insert("big".to_owned(), class("big", &["s", "l"]));
     setup
+}
+
+/// Up to three limits of any kind, tight enough to be felt.
+fn random_limits(dice: &mut Dice, setup: &mut Setup) {
+    for number in 0..dice.below(4) {
+        let mut one = limit(&format!("limit-{number}"));
+        for (dimension, patterns) in [
+            (Dimension::Repository, "acme/w* acme/lib"),
+            (Dimension::Class, "B*"),
+            (Dimension::Place, "virt*"),
+        ] {
+            if dice.chance(30) {
+                one = one.about(dimension, patterns);
+            }
+        }
+        one.group_by = Dimension::ALL.into_iter().filter(|_| dice.chance(20)).collect();
+        one = if dice.chance(50) { one.most(1 + dice.below(3)) } else { one.cores(2 + dice.below(8)) };
+        setup.limits.insert(one.name.clone(), one);
+    }
+    setup.settings.reserve_after = secs(dice.below(300).cast_signed());
+    setup.settings.age_every = secs(30 + dice.below(300).cast_signed());
+    if dice.chance(50) {
+        let matches = limit("").about(Dimension::Repository, "acme/lib").matches;
+        setup.settings.priorities = vec![PriorityRule { matches, priority: 3 }];
+    }
 }
 
 fn scripts(dice: &mut Dice, count: u64, approvals: bool) -> Vec<Script> {
@@ -26,6 +52,8 @@ fn scripts(dice: &mut Dice, count: u64, approvals: bool) -> Vec<Script> {
                 ["stint", "stint", "self-hosted stint", "big-s", "big-l", "big-s linux", "none", "stint gpu"];
             let which = usize::try_from(dice.below(labels.len() as u64)).unwrap();
             script.labels = crate::testing::words(labels[which]);
+            script.repository =
+                ["acme/web", "acme/web", "acme/lib"][usize::try_from(dice.below(3)).unwrap()].to_owned();
             let later = |dice: &mut Dice, most| script.arrives + dice.below(most).cast_signed();
             let cancelled = dice.chance(15).then(|| later(dice, 200));
             let taken_elsewhere = dice.chance(10).then(|| later(dice, 100));
@@ -40,7 +68,9 @@ fn check(seed: u64, faults: Faults, meddling: bool) -> (u64, usize) {
     let mut dice = Dice::new(seed);
     let count = 1 + dice.below(14);
     let scripts = scripts(&mut dice, count, true);
-    let mut world = World::new(two_classes(), seed, faults, scripts);
+    let mut setup = two_classes();
+    random_limits(&mut dice, &mut setup);
+    let mut world = World::new(setup.clone(), seed, faults, scripts);
     if meddling {
         for _ in 0..dice.below(4) {
             let second = dice.below(900).cast_signed();
@@ -50,8 +80,9 @@ fn check(seed: u64, faults: Faults, meddling: bool) -> (u64, usize) {
             let mut fewer = two_classes();
             fewer.settings.max_runners = 2;
             fewer.classes.remove("big");
+            fewer.limits.insert("late".to_owned(), limit("late").cores(3));
             world.change_setup(dice.below(500).cast_signed(), fewer);
-            world.change_setup(600 + dice.below(500).cast_signed(), two_classes());
+            world.change_setup(600 + dice.below(500).cast_signed(), setup);
         }
     }
     world.run();

@@ -1,8 +1,9 @@
 //! Whole stories, as a reader would tell them: what happened, what was planned, and how each job ended.
 
 use super::world::{Fate, Faults, Script, World};
+use crate::limit::Dimension;
 use crate::setup::Setup;
-use crate::testing::setup;
+use crate::testing::{limit, setup};
 
 fn tell(setup: Setup, callbacks: bool, fates: &[Fate], scripts: Vec<Script>) -> String {
     let faults = Faults { callbacks, ..Faults::default() };
@@ -58,5 +59,19 @@ fn a_second_job_waits_for_the_limit() {
     let mut setup = setup();
     setup.settings.max_runners = 1;
     let scripts = vec![Script::new("1", 0, 60), Script::new("2", 1, 60)];
+    insta::assert_snapshot!(tell(setup, true, &[], scripts));
+}
+
+#[test]
+fn a_capped_repository_does_not_hold_up_a_free_one() {
+    let mut setup = setup();
+    let capped = limit("web").about(Dimension::Repository, "acme/web").most(1);
+    setup.limits.insert("web".to_owned(), capped);
+    // Runners of their own scope, so that neither repository is handed the other's.
+    setup.sources.get_mut("acme").unwrap().repositories = vec!["acme/web".to_owned(), "acme/free".to_owned()];
+    let free =
+        |id: &str, arrives| Script { repository: "acme/free".to_owned(), ..Script::new(id, arrives, 30) };
+    let scripts =
+        vec![Script::new("web-1", 0, 60), Script::new("web-2", 1, 60), free("free-1", 2), free("free-2", 3)];
     insta::assert_snapshot!(tell(setup, true, &[], scripts));
 }

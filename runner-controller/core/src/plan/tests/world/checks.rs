@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::{Event, World};
 use crate::job::{JobKey, Standing};
 use crate::plan::{Action, NewRunner, Plan, plan};
-use crate::testing::secs;
+use crate::testing::{Counted, exceeded, secs};
 
 impl World {
     /// Nothing that was planned is left, nothing outside is left, and all is accounted for.
@@ -72,9 +72,14 @@ impl World {
             return;
         }
         // Those whose start is under way count too, even where they have no record yet.
-        let in_flight = self.events.values().filter_map(|event| {
-            if let Event::CarryOut(Action::Start(new)) = event { Some(new.as_ref()) } else { None }
-        });
+        let in_flight: Vec<&NewRunner> = self
+            .events
+            .values()
+            .filter_map(|event| {
+                if let Event::CarryOut(Action::Start(new)) = event { Some(new.as_ref()) } else { None }
+            })
+            .collect();
+        self.check_limits(&starts, &in_flight);
         let mut by_class: HashMap<&str, u32> = HashMap::new();
         let recorded =
             self.snapshot.runners.iter().filter(|runner| runner.counts()).map(|runner| &runner.matched);
@@ -96,6 +101,23 @@ impl World {
                 "machine {name} is not counted\n{log}"
             );
         }
+    }
+
+    /// No ConcurrencyLimit that a start comes under is exceeded with it.
+    fn check_limits(&self, starts: &[&NewRunner], in_flight: &[&NewRunner]) {
+        let job_of = |key: &JobKey| self.snapshot.jobs.iter().find(|job| job.key == *key);
+        let counted = |new: &&NewRunner| {
+            job_of(&new.job).map(|job| Counted::new(job, &new.matched.class, &new.place, new.size))
+        };
+        let recorded = self.snapshot.runners.iter().filter(|runner| runner.counts()).filter_map(|runner| {
+            let job = job_of(&runner.job)?;
+            Some(Counted::new(job, &runner.matched.class, &runner.place, runner.size))
+        });
+        let new: Vec<Counted> = starts.iter().filter_map(counted).collect();
+        let coming = in_flight.iter().filter_map(counted);
+        let all: Vec<Counted> = recorded.chain(coming).chain(new.iter().cloned()).collect();
+        let over = exceeded(&self.snapshot.setup, &all, &new);
+        assert!(over.is_empty(), "{over:?}\n{}", self.log);
     }
 
     /// The plan stays empty until it said that it would not.

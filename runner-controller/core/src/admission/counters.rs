@@ -1,0 +1,304 @@
+//! The counters that a purpose comes under, found once for each purpose, and what is used of them.
+//!
+//! Decides no order.
+
+use super::{ProfileId, Purpose, Usage};
+use crate::job::JobKey;
+use crate::limit::{Amount, Capped, Caps, ConcurrencyLimit, Dimension};
+use crate::reason::Reason;
+use crate::setup::Setup;
+
+/// In how many parts a share is counted, so that shares compare as whole numbers.
+const WHOLE: u128 = 1_000_000_000;
+
+/// What a counter counts.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum CounterKind<'a> {
+    Installation,
+    Class(&'a str),
+    /// By class and size.
+    Size(&'a str, &'a str),
+    /// By the limit's name and the values of what it groups by.
+    Limit(&'a str, Vec<String>),
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Counter<'a> {
+    pub(super) kind: CounterKind<'a>,
+    pub(super) caps: Caps,
+    pub(super) used: Amount,
+    pub(super) reserved: Option<(&'a JobKey, Amount)>,
+    /// Its group, for people.
+    group: String,
+    shared_by_owners: bool,
+    shared_by_repositories: bool,
+}
+
+impl Counter<'_> {
+    pub(super) fn room(&self, amount: Amount) -> Result<(), Reason> {
+        let wanted = self.used.plus(amount);
+        if let Some((what, cap)) = self.caps.exceeded_by(wanted) {
+            return Err(self.full(what, cap, amount));
+        }
+        let (Some((job, kept)), CounterKind::Limit(limit, _)) = (self.reserved, &self.kind) else {
+            return Ok(());
+        };
+        match self.caps.exceeded_by(wanted.plus(kept)) {
+            Some(_) => Err(Reason::ReservedForAnother { limit: (*limit).to_owned(), job: job.to_string() }),
+            None => Ok(()),
+        }
+    }
+
+    fn full(&self, what: Capped, cap: u64, amount: Amount) -> Reason {
+        let used = self.used.get(what);
+        let small = |figure: u64| u32::try_from(figure).unwrap_or(u32::MAX);
+        let (running, limit) = (small(used), small(cap));
+        match &self.kind {
+            CounterKind::Installation => Reason::InstallationFull { running, limit },
+            CounterKind::Class(class) => Reason::ClassFull { class: (*class).to_owned(), running, limit },
+            CounterKind::Size(class, size) => {
+                let label = if size.is_empty() { (*class).to_owned() } else { format!("{class}-{size}") };
+                Reason::SizeFull { label, running, limit }
+            }
+            CounterKind::Limit(name, _) => Reason::LimitReached {
+                limit: (*name).to_owned(),
+                group: self.group.clone(),
+                what,
+                used,
+                cap,
+                needs: amount.get(what),
+            },
+        }
+    }
+}
+
+/// All that follows from a purpose.
+#[derive(Clone, Debug)]
+pub(super) struct Profile<'a> {
+    class: &'a str,
+    /// The values of its dimensions, in lower case. That of the place is empty.
+    values: [String; 6],
+    /// What it counts against wherever it runs.
+    pub(super) counters: Vec<usize>,
+    /// Limits that it may come under, depending on the place.
+    pub(super) place_limits: Vec<&'a ConcurrencyLimit>,
+    /// A limit that it comes under and that is paused.
+    pub(super) paused: Option<&'a str>,
+    /// The shared counters, and what its owner, or its repository, uses of each.
+    pub(super) of_owner: Vec<(usize, usize)>,
+    pub(super) of_repository: Vec<(usize, usize)>,
+    pub(super) owner_lane: usize,
+    pub(super) repository_lane: usize,
+    owner_weight: u32,
+    repository_weight: u32,
+    pub(super) priority: i32,
+}
+
+impl<'a> Profile<'a> {
+    /// Where its class may run.
+    pub(super) fn places(&self, setup: &'a Setup) -> Vec<&'a str> {
+        let named = setup.classes.get(self.class).and_then(|class| class.places.as_ref());
+        match named {
+            Some(order) => order.iter().map(String::as_str).collect(),
+            None => setup.places.keys().map(String::as_str).collect(),
+        }
+    }
+}
+
+impl<'a> Usage<'a> {
+    /// Finds, once for each purpose, what it counts against.
+    pub fn profile(&mut self, purpose: &Purpose<'a>) -> ProfileId {
+        if let Some(known) = self.profile_ids.get(purpose) {
+            return *known;
+        }
+        let profile = self.make_profile(purpose);
+        let id = ProfileId(self.profiles.len());
+        self.profiles.push(profile);
+        self.profile_ids.insert(*purpose, id);
+        id
+    }
+
+    fn make_profile(&mut self, purpose: &Purpose<'a>) -> Profile<'a> {
+        let setup = self.setup;
+        let (class, size) = (purpose.matched.class.as_str(), purpose.matched.size.as_str());
+        let values = [purpose.source, purpose.owner, purpose.repository, purpose.workflow, class, ""]
+            .map(str::to_lowercase);
+        let mut counters = vec![self.counter(CounterKind::Installation)];
+        if let Some(known) = setup.classes.get(class) {
+            counters.push(self.counter(CounterKind::Class(class)));
+            if known.sizes.get(size).is_some_and(|size| size.max_runners.is_some()) {
+                counters.push(self.counter(CounterKind::Size(class, size)));
+            }
+        }
+        let (mut place_limits, mut paused) = (Vec::new(), None);
+        for (limit, of_places) in self.limits.clone() {
+            let covered = Dimension::ALL.into_iter().filter(|one| *one != Dimension::Place).zip(&values);
+            if !covered.into_iter().all(|(dimension, value)| limit.matches.covers(dimension, value)) {
+                continue;
+            }
+            if of_places {
+                place_limits.push(limit);
+                continue;
+            }
+            if limit.paused {
+                paused = paused.or(Some(limit.name.as_str()));
+            }
+            counters.push(self.limit_counter(limit, &values));
+        }
+        let [_, owner, repository, ..] = &values;
+        let of_owner = self.shares_of(&counters, owner, true);
+        let of_repository = self.shares_of(&counters, repository, false);
+        let weight = |name: &String| {
+            self.limits
+                .iter()
+                .find_map(|(limit, _)| limit.weights.get(name))
+                .map_or(1, |weight| (*weight).max(1))
+        };
+        let rule = setup.settings.priorities.iter().find(|rule| {
+            Dimension::ALL
+                .into_iter()
+                .zip(&values)
+                .all(|(dimension, value)| rule.matches.covers(dimension, value))
+        });
+        Profile {
+            class,
+            owner_weight: weight(owner),
+            repository_weight: weight(repository),
+            owner_lane: self.lane(&of_owner),
+            repository_lane: self.lane(&of_repository),
+            priority: rule.map_or(0, |rule| rule.priority),
+            values,
+            counters,
+            place_limits,
+            paused,
+            of_owner,
+            of_repository,
+        }
+    }
+
+    pub(super) fn counter(&mut self, kind: CounterKind<'a>) -> usize {
+        if let Some(known) = self.counter_ids.get(&kind) {
+            return *known;
+        }
+        let setup = self.setup;
+        let (mut shared_by_owners, mut shared_by_repositories) = (true, true);
+        let mut group = String::new();
+        let runners = |most: Option<u32>| Caps { runners: most.map(u64::from), ..Caps::default() };
+        let caps = match &kind {
+            CounterKind::Installation => runners(Some(setup.settings.max_runners)),
+            CounterKind::Class(class) => runners(setup.classes.get(*class).map(|class| class.max_runners)),
+            CounterKind::Size(class, size) => runners(
+                setup
+                    .classes
+                    .get(*class)
+                    .and_then(|class| class.sizes.get(*size))
+                    .and_then(|size| size.max_runners),
+            ),
+            CounterKind::Limit(name, values) => match setup.limits.get(*name) {
+                Some(limit) => {
+                    shared_by_owners = limit.is_shared_by_owners();
+                    shared_by_repositories = limit.is_shared_by_repositories();
+                    let named = limit.group_by.iter().zip(values);
+                    let words = named.map(|(dimension, value)| {
+                        let value = if value.is_empty() { "unknown" } else { value };
+                        format!("{} {value}", dimension.as_str())
+                    });
+                    group = words.collect::<Vec<_>>().join(", ");
+                    limit.caps
+                }
+                None => Caps::default(),
+            },
+        };
+        let id = self.counters.len();
+        self.counter_ids.insert(kind.clone(), id);
+        self.counters.push(Counter {
+            kind,
+            caps,
+            used: Amount::default(),
+            reserved: None,
+            group,
+            shared_by_owners,
+            shared_by_repositories,
+        });
+        id
+    }
+
+    fn limit_counter(&mut self, limit: &'a ConcurrencyLimit, values: &[String; 6]) -> usize {
+        let of_group = Dimension::ALL.into_iter().zip(values).filter(|(one, _)| limit.group_by.contains(one));
+        self.counter(CounterKind::Limit(&limit.name, of_group.map(|(_, value)| value.clone()).collect()))
+    }
+
+    /// The limits that ask for the place and match this one.
+    pub(super) fn limits_at(&self, profile: ProfileId, place: &str) -> Vec<&'a ConcurrencyLimit> {
+        let all = self.profiles.get(profile.0).map_or(&[][..], |known| known.place_limits.as_slice());
+        if all.is_empty() {
+            return Vec::new();
+        }
+        let lower = place.to_lowercase();
+        all.iter().copied().filter(|limit| limit.matches.covers(Dimension::Place, &lower)).collect()
+    }
+
+    pub(super) fn counters_at(&mut self, profile: ProfileId, place: &'a str) -> Vec<usize> {
+        let limits = self.limits_at(profile, place);
+        let Some(known) = self.profiles.get(profile.0).filter(|_| !limits.is_empty()) else {
+            return Vec::new();
+        };
+        if let Some(found) = self.at_places.get(&(profile, place)) {
+            return found.clone();
+        }
+        let [source, owner, repository, workflow, class, _] = known.values.clone();
+        let values = [source, owner, repository, workflow, class, place.to_lowercase()];
+        let found: Vec<usize> = limits.into_iter().map(|limit| self.limit_counter(limit, &values)).collect();
+        self.at_places.insert((profile, place), found.clone());
+        found
+    }
+
+    /// Those of the counters that several owners (or repositories) share, each with what this one uses of it.
+    fn shares_of(&mut self, counters: &[usize], name: &str, owners: bool) -> Vec<(usize, usize)> {
+        let mut found = Vec::new();
+        for id in counters {
+            let shared = self.counters.get(*id).is_some_and(|counter| {
+                if owners { counter.shared_by_owners } else { counter.shared_by_repositories }
+            });
+            if shared {
+                let next = self.shares.len();
+                let share = *self.share_ids.entry((*id, owners, name.to_owned())).or_insert(next);
+                if share == next {
+                    self.shares.push(Amount::default());
+                }
+                found.push((*id, share));
+            }
+        }
+        found
+    }
+
+    fn lane(&mut self, shares: &[(usize, usize)]) -> usize {
+        let next = self.lanes.len();
+        *self.lanes.entry(shares.iter().map(|(_, share)| *share).collect()).or_insert(next)
+    }
+
+    /// How much the owner of a purpose has of what it comes under: the largest part of any cap, by weight.
+    pub(super) fn owner_share(&self, profile: ProfileId) -> u64 {
+        self.profiles.get(profile.0).map_or(0, |known| self.largest(&known.of_owner, known.owner_weight))
+    }
+
+    /// How much its repository has.
+    pub(super) fn repository_share(&self, profile: ProfileId) -> u64 {
+        self.profiles
+            .get(profile.0)
+            .map_or(0, |known| self.largest(&known.of_repository, known.repository_weight))
+    }
+
+    fn largest(&self, shares: &[(usize, usize)], weight: u32) -> u64 {
+        let parts = shares.iter().filter_map(|(counter, share)| {
+            let (counter, used) = self.counters.get(*counter).zip(self.shares.get(*share))?;
+            let part = |what: Capped| {
+                let cap = u128::from(counter.caps.get(what)?).max(1).saturating_mul(weight.into());
+                let part = u128::from(used.get(what)).saturating_mul(WHOLE) / cap;
+                Some(u64::try_from(part).unwrap_or(u64::MAX))
+            };
+            Capped::ALL.into_iter().filter_map(part).max()
+        });
+        parts.max().unwrap_or(0)
+    }
+}
