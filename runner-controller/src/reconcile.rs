@@ -1,7 +1,7 @@
 //! The loop: observe → plan → execute → record.
 //!
 //! It is woken by whatever changes and by the clock, looks at everything each time, and keeps nothing between passes
-//! but what is under way.
+//! but what is under way and which places had no room, which it may forget.
 
 mod acting;
 mod housekeeping;
@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use runner_core::health::Health;
 use runner_core::job::Standing;
 use runner_core::plan::{Plan, plan};
 use tokio::sync::watch;
@@ -42,6 +43,7 @@ pub struct Reconciler {
     resolved: watch::Sender<Option<Arc<Resolved>>>,
     noted: Vec<Problem>,
     housekeeping: Housekeeping,
+    health: Health,
 }
 
 impl Reconciler {
@@ -58,6 +60,7 @@ impl Reconciler {
             resolved,
             noted: Vec::new(),
             housekeeping: Housekeeping::default(),
+            health: Health::default(),
         }
     }
 
@@ -95,9 +98,11 @@ impl Reconciler {
     async fn pass(&mut self) -> CallResult<Option<Timestamp>> {
         let now = clock::now();
         let troubles = self.outside.sources.troubles(now);
-        let Some(view) = self.observer.observe(self.executor.holds(), &troubles) else {
+        let Some(mut view) = self.observer.observe(self.executor.holds(), &troubles) else {
             return Ok(None);
         };
+        self.health.note(&view.snapshot.runners, &view.snapshot.machines);
+        view.snapshot.health.clone_from(&self.health);
         let started = std::time::Instant::now();
         let plan = plan(&view.snapshot, now);
         self.outside.metrics.planned(started.elapsed());

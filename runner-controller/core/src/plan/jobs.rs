@@ -13,7 +13,6 @@ use crate::job::{JobReport, JobState, Standing};
 use crate::labels::{self, Matched};
 use crate::lifecycle::{Occupation, counts_as_attempt, pauses_the_next};
 use crate::pairing::{JobView, Pairing};
-use crate::placement;
 use crate::reason::Reason;
 use crate::setup::saturating_add;
 
@@ -202,7 +201,7 @@ impl<'a> Pass<'a> {
         if let Err(reason) = usage.room(&wants.matched) {
             return Outcome::Wait(reason);
         }
-        let place = match placement::choose(setup, class) {
+        let place = match self.place_for(class, *size, None) {
             Ok(place) => place,
             Err(reason) => return Outcome::Wait(reason),
         };
@@ -213,6 +212,7 @@ impl<'a> Pass<'a> {
             }
             return Outcome::Wait(Reason::ConfirmingWithSource);
         }
+        self.rooms.take(&place.name);
         Outcome::Start(Box::new(NewRunner {
             name,
             job: job.key.clone(),
