@@ -3,6 +3,7 @@
 //! Every action is idempotent or preceded by a recorded intent, so that a crash at any point leaves something that
 //! the next pass can go on from. Nothing is retried here: a failed action is held back for a while and planned again.
 
+mod address;
 mod holds;
 mod jobs;
 mod start;
@@ -18,7 +19,6 @@ use runner_core::job::{Job, JobKey, JobState};
 use runner_core::lifecycle::{Machine, MachinePhase, Runner, RunnerFact, Step, Teardown};
 use runner_core::plan::{Action, Hold, NewRunner, Plan};
 use runner_core::reason::Reason;
-use runner_core::setup::PlaceKind;
 use tokio::sync::{Notify, watch};
 use tokio_util::task::TaskTracker;
 
@@ -26,9 +26,10 @@ use crate::clock;
 use crate::config::{Installation, Resolved, ResolvedClass, ResolvedPlace};
 use crate::observe::View;
 use crate::observe::group_machines::GroupMachines;
-use crate::ports::{CallResult, GroupAddress, Groups, Ledger, Pods, Provider, Records};
+use crate::ports::{CallResult, Groups, Ledger, Pods, Provider, Records};
 use crate::reconcile::sources::Sources;
 use crate::telemetry::Metrics;
+pub use address::address_of;
 use holds::Holds;
 
 /// How many records of new runners are written at once.
@@ -338,43 +339,6 @@ impl Outside {
             None => group,
         };
         runner.starts_with(&own).then(|| runner.to_owned())
-    }
-
-    fn address(&self, order: &StepOrder) -> GroupAddress {
-        let mut address = address_of(&order.runner, order.place.as_deref());
-        if address.subscription.is_empty() {
-            address.subscription = self.installation.subscription.clone().unwrap_or_default();
-            address.resource_group = self.installation.resource_group.clone().unwrap_or_default();
-        }
-        if order.runner.kind == PlaceKind::VirtualNode
-            && let Some(pods) = &self.pods
-        {
-            address.name = pods.group_name(&order.runner.name);
-        }
-        address
-    }
-}
-
-/// Where a runner's container group is: as its record says, else as its place says.
-pub fn address_of(runner: &Runner, place: Option<&ResolvedPlace>) -> GroupAddress {
-    let ids = [
-        runner.facts.group.as_ref().map(|group| group.id.as_str()),
-        runner.facts.launched.as_ref().map(|launched| launched.uid.as_str()),
-    ];
-    for id in ids.into_iter().flatten() {
-        let parts: Vec<&str> = id.trim_start_matches('/').split('/').collect();
-        if let [_, subscription, _, resource_group, _, _, _, name] = parts.as_slice() {
-            return GroupAddress {
-                subscription: (*subscription).to_owned(),
-                resource_group: (*resource_group).to_owned(),
-                name: (*name).to_owned(),
-            };
-        }
-    }
-    GroupAddress {
-        subscription: place.map(|place| place.subscription.clone()).unwrap_or_default(),
-        resource_group: place.map(|place| place.resource_group.clone()).unwrap_or_default(),
-        name: runner.name.clone(),
     }
 }
 

@@ -7,6 +7,7 @@ pub mod group_machines;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use runner_core::health::Health;
 use runner_core::job::JobKey;
 use runner_core::plan::{Hold, Snapshot};
 
@@ -71,6 +72,7 @@ impl Observer {
             jobs: records.jobs,
             runners: records.runners,
             machines,
+            health: Health::default(),
             reserved: records.reserved,
             held,
         };

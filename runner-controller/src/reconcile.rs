@@ -1,7 +1,7 @@
 //! The loop: observe → plan → execute → record.
 //!
 //! It is woken by whatever changes and by the clock, looks at everything each time, and keeps nothing between passes
-//! but what is under way.
+//! but what is under way and which places had no room, which it may forget.
 
 mod acting;
 mod housekeeping;
@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use runner_core::health::Health;
 use runner_core::job::Standing;
 use runner_core::plan::{Action, Plan, plan};
 use tokio::sync::watch;
@@ -43,6 +44,7 @@ pub struct Reconciler {
     noted: Vec<Problem>,
     unready: BTreeMap<String, String>,
     housekeeping: Housekeeping,
+    health: Health,
 }
 
 impl Reconciler {
@@ -60,6 +62,7 @@ impl Reconciler {
             noted: Vec::new(),
             unready: BTreeMap::new(),
             housekeeping: Housekeeping::default(),
+            health: Health::default(),
         }
     }
 
@@ -97,9 +100,11 @@ impl Reconciler {
     async fn pass(&mut self) -> CallResult<Option<Timestamp>> {
         let now = clock::now();
         let troubles = self.outside.sources.troubles(now);
-        let Some(view) = self.observer.observe(self.executor.holds(), &troubles) else {
+        let Some(mut view) = self.observer.observe(self.executor.holds(), &troubles) else {
             return Ok(None);
         };
+        self.health.note(&view.snapshot.runners, &view.snapshot.machines);
+        view.snapshot.health.clone_from(&self.health);
         let started = std::time::Instant::now();
         let plan = plan(&view.snapshot, now);
         self.outside.metrics.planned(started.elapsed());

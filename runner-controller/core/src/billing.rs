@@ -72,8 +72,12 @@ pub fn group_size(size: Size) -> (Decimal, Decimal) {
 
 /// Writes the bill of a runner whose machine is gone.
 ///
-/// `None` if no container group of it ever billed, as far as anybody saw.
+/// `None` if no container group of it ever billed, as far as anybody saw, or where there is none: the machines of a node
+/// pool are paid for whether a runner is on them or not.
 pub fn bill(runner: &Runner, group_id: &str, price: &Price) -> Option<Bill> {
+    if !runner.kind.has_group() {
+        return None;
+    }
     let facts = &runner.facts;
     let group = facts.group.as_ref();
     let launched = facts.launched.as_ref().map(|launched| launched.at);

@@ -15,12 +15,14 @@
 
 mod attempts;
 mod facts;
+mod machine;
 
 use jiff::{SignedDuration, Timestamp};
 
 pub(crate) use self::attempts::pauses_the_next;
 pub use self::attempts::{counts_as_attempt, start_failure};
 pub use self::facts::{AgentFacts, GroupFacts, Launched, Registered, RunnerFact, RunnerFacts, Teardown};
+pub use self::machine::{Machine, MachinePhase};
 
 use crate::job::JobKey;
 use crate::labels::Matched;
@@ -33,6 +35,8 @@ const ASK_AGAIN: SignedDuration = SignedDuration::from_secs(60);
 const LOOK_EVERY: SignedDuration = SignedDuration::from_secs(30);
 /// How often at most the group of a machine that has run for long is read: Azure may have forgotten its pull time.
 const LOOK_SELDOM: SignedDuration = SignedDuration::from_hours(1);
+/// Code of the reason for which a runner leaves a node pool without room.
+pub(crate) const UNSCHEDULABLE_CODE: &str = "Unschedulable";
 /// How long a machine that was just created may be missing from what the outside shows, which lags.
 const SHOWN_WITHIN: SignedDuration = SignedDuration::from_secs(30);
 
@@ -63,36 +67,6 @@ pub struct Runner {
     pub deleted: bool,
     /// What is known of it.
     pub facts: RunnerFacts,
-}
-
-/// What the outside shows of a runner's machine.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Machine {
-    /// The pod's UID, or the group's resource id.
-    pub uid: String,
-    /// How far it is.
-    pub phase: MachinePhase,
-    /// Whether a node has it.
-    pub scheduled: bool,
-    /// When the phase began, as far as the outside says, else when it was seen.
-    pub since: Timestamp,
-    /// The outside's word for why, such as `ProviderFailed` or `Unschedulable`.
-    pub why: Option<String>,
-    /// Whether its deletion is under way.
-    pub deleting: bool,
-}
-
-/// How far a machine is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum MachinePhase {
-    /// Its container does not run yet.
-    Pending,
-    /// Its container runs.
-    Running,
-    /// Its container ran and ended.
-    Ended,
-    /// It could not be started, as the platform says, which may be wrong: the group may live (azure-aci#132).
-    StartFailed,
 }
 
 /// What a runner has to do with jobs, as pairing found.
@@ -166,6 +140,8 @@ pub struct Surroundings<'a> {
     pub deadlines: Deadlines,
     /// How long an unwanted runner is kept.
     pub surplus_grace: SignedDuration,
+    /// How long its pod may find no node in a node pool before it is given up.
+    pub leave_after: SignedDuration,
     /// Now.
     pub now: Timestamp,
 }
@@ -204,6 +180,16 @@ impl Runner {
         }
     }
 
+    /// What comes next where its place turned out to be full before its machine was asked for.
+    pub(crate) fn turned_away(&self) -> Next {
+        let why = format!("place {} turned another runner away meanwhile", self.place);
+        let reason = match self.kind {
+            PlaceKind::NodePool => Reason::Unschedulable { why },
+            PlaceKind::VirtualNode | PlaceKind::ContainerInstances => Reason::NoCapacity { why },
+        };
+        Next::Do { step: self.teardown_step(true), because: Some(reason) }
+    }
+
     fn start_step(&self, around: Surroundings<'_>) -> Option<Step> {
         let facts = &self.facts;
         if facts.launching.is_none() {
@@ -223,7 +209,7 @@ impl Runner {
 
     /// When its group is to be read for what nothing else tells, if anything is missing.
     fn look_at(&self, around: Surroundings<'_>) -> Option<Timestamp> {
-        let launched = self.facts.launched.as_ref()?;
+        let launched = self.facts.launched.as_ref().filter(|_| self.kind.has_group())?;
         let machine = around.machine?;
         let group = self.facts.group.as_ref();
         let seen = group.and_then(|group| group.seen_at);
@@ -313,10 +299,12 @@ impl Runner {
                 Some(online) => (online, around.deadlines.idle, Reason::Idle),
             },
             MachinePhase::Pending | MachinePhase::Ended | MachinePhase::StartFailed => {
-                if machine.scheduled {
-                    (launched_at, around.deadlines.running, Reason::NotRunning)
-                } else {
-                    (launched_at, around.deadlines.scheduled, Reason::NotScheduled)
+                match machine.unschedulable().filter(|_| self.kind == PlaceKind::NodePool) {
+                    Some(why) => {
+                        (launched_at, around.leave_after, Reason::Unschedulable { why: why.to_owned() })
+                    }
+                    None if machine.scheduled => (launched_at, around.deadlines.running, Reason::NotRunning),
+                    None => (launched_at, around.deadlines.scheduled, Reason::NotScheduled),
                 }
             }
         };
@@ -340,9 +328,16 @@ impl Runner {
     /// When the runner first showed that the job it has or had is over.
     pub(crate) fn end_sign(&self) -> Option<Timestamp> {
         let facts = &self.facts;
-        let torn_down =
-            facts.teardown.as_ref().filter(|_| facts.launching.is_some()).map(|teardown| teardown.at);
+        let torn_down = facts.teardown.as_ref().filter(|_| self.may_have_run()).map(|teardown| teardown.at);
         facts.agent.job_completed.into_iter().chain(facts.agent.exiting).chain(torn_down).min()
+    }
+
+    /// Whether its container may ever have run: its machine was asked for, and if that found no node, its registration
+    /// went before a node could still take it.
+    pub(crate) fn may_have_run(&self) -> bool {
+        let turned_away =
+            self.facts.teardown.as_ref().is_some_and(|teardown| teardown.code == UNSCHEDULABLE_CODE);
+        self.facts.launching.is_some() && !turned_away
     }
 
     /// When the runner showed, by its agent or by its source, that it has a job.
@@ -359,7 +354,7 @@ impl Runner {
             return Step::Deregister;
         }
         if facts.launching.is_some() {
-            if facts.captured.is_none() {
+            if facts.captured.is_none() && self.kind.has_group() {
                 return Step::Capture { last: true };
             }
             if facts.deleting.is_none() {

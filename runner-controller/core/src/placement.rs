@@ -3,24 +3,29 @@
 use crate::reason::Reason;
 use crate::setup::{Class, Place, PlaceState, Setup};
 
-/// Chooses the first of the class's places that can start a runner now.
+/// Chooses the first of the class's places that can start a runner now. `room`: whether a place has room for it, as far
+/// as is known; only places that are ready are asked.
 ///
 /// # Errors
 /// Why none can: the reason of the first one, or that there is none, or several with no order given.
-pub fn choose<'a>(setup: &'a Setup, class: &Class) -> Result<&'a Place, Reason> {
-    choose_with_room(setup, class, |_| Ok(()))
-}
-
-/// Chooses the first of the class's places that can start a runner now and has room under the limits.
-///
-/// # Errors
-/// Why none can: the reason of the first one, or that there is none, or several with no order given.
-pub fn choose_with_room<'a>(
+pub fn choose<'a>(
     setup: &'a Setup,
     class: &Class,
-    mut room_at: impl FnMut(&'a Place) -> Result<(), Reason>,
+    mut room: impl FnMut(&'a Place) -> Result<(), Reason>,
 ) -> Result<&'a Place, Reason> {
-    let places: Vec<&Place> = match &class.places {
+    let mut first: Option<Reason> = None;
+    for place in order(setup, class)? {
+        match ready(place).and_then(|()| room(place)) {
+            Ok(()) => return Ok(place),
+            Err(reason) => first = first.or(Some(reason)),
+        }
+    }
+    Err(first.unwrap_or(Reason::NoPlace))
+}
+
+/// The places where the class's runners may run, in order.
+fn order<'a>(setup: &'a Setup, class: &Class) -> Result<Vec<&'a Place>, Reason> {
+    match &class.places {
         Some(order) => order
             .iter()
             .map(|name| {
@@ -29,25 +34,15 @@ pub fn choose_with_room<'a>(
                     .get(name)
                     .ok_or_else(|| Reason::PlaceUnknown { class: class.name.clone(), place: name.clone() })
             })
-            .collect::<Result<_, _>>()?,
+            .collect(),
         None => match setup.places.len() {
-            0 | 1 => setup.places.values().collect(),
-            _ => {
-                return Err(Reason::PlaceAmbiguous {
-                    class: class.name.clone(),
-                    places: setup.places.keys().cloned().collect(),
-                });
-            }
+            0 | 1 => Ok(setup.places.values().collect()),
+            _ => Err(Reason::PlaceAmbiguous {
+                class: class.name.clone(),
+                places: setup.places.keys().cloned().collect(),
+            }),
         },
-    };
-    let mut first: Option<Reason> = None;
-    for place in places {
-        match ready(place).and_then(|()| room_at(place)) {
-            Ok(()) => return Ok(place),
-            Err(reason) => first = first.or(Some(reason)),
-        }
     }
-    Err(first.unwrap_or(Reason::NoPlace))
 }
 
 fn ready(place: &Place) -> Result<(), Reason> {

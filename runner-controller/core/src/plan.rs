@@ -13,12 +13,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
+use crate::health::{Health, Rooms};
 use crate::job::{Job, JobKey, JobReport};
 use crate::labels::{self, Matched};
 use crate::lifecycle::{Machine, Runner, Step};
 use crate::pairing::{self, JobView, Wants};
+use crate::placement;
 use crate::reason::Reason;
-use crate::setup::{PlaceKind, Scope, Setup, Size};
+use crate::setup::{Class, Place, PlaceKind, Scope, Setup, Size};
 
 /// All that a planning pass looks at.
 #[derive(Clone, Debug, Default)]
@@ -31,6 +33,8 @@ pub struct Snapshot {
     pub runners: Vec<Runner>,
     /// Machines by runner name.
     pub machines: HashMap<String, Machine>,
+    /// What is remembered of places that had no room.
+    pub health: Health,
     /// Names reserved in the `Admission` object.
     pub reserved: BTreeSet<String>,
     /// Runners and jobs (by name and key) on which an action is under way, or that a failed action holds until a
@@ -145,6 +149,8 @@ struct Pass<'a> {
     by_name: HashMap<&'a str, &'a Runner>,
     /// The runners that were started for each job, by their number.
     of_job: HashMap<&'a JobKey, Vec<&'a Runner>>,
+    /// Which places have room.
+    rooms: Rooms<'a>,
     plan: Plan,
 }
 
@@ -159,7 +165,8 @@ impl<'a> Pass<'a> {
         for own in of_job.values_mut() {
             own.sort_by_key(|runner| runner.ordinal);
         }
-        Self { snapshot, now, by_name, of_job, plan: Plan::default() }
+        let rooms = Rooms::of(&snapshot.health, &snapshot.runners, &snapshot.machines, now);
+        Self { snapshot, now, by_name, of_job, rooms, plan: Plan::default() }
     }
 
     /// Jobs with what follows from facts and configuration, in the order of their keys.
@@ -203,6 +210,31 @@ impl<'a> Pass<'a> {
     fn next_ordinal(&self, job: &Job) -> u32 {
         let recorded = self.own(&job.key).last().map_or(0, |runner| runner.ordinal);
         recorded.max(job.report.runners_started).saturating_add(1)
+    }
+
+    /// The first of the class's places, but for the one given, that can start a runner of this size now.
+    fn place_for(
+        &mut self,
+        class: &Class,
+        size: Size,
+        not: Option<&str>,
+        mut limits: impl FnMut(&'a Place) -> Result<(), Reason>,
+    ) -> Result<&'a Place, Reason> {
+        let mut again: Option<Timestamp> = None;
+        let found = placement::choose(&self.snapshot.setup, class, |place| {
+            let full = |until| Reason::PlaceFull { place: place.name.clone(), until };
+            if not == Some(place.name.as_str()) {
+                return Err(full(None));
+            }
+            self.rooms.room(&place.name, size).map_err(|until| {
+                again = again.into_iter().chain(until).min();
+                full(until)
+            })?;
+            limits(place)
+        });
+        // A place that comes before the one found, or that stands for none, may have room again by then.
+        self.wake(again);
+        found
     }
 
     fn is_held(&mut self, name: &str) -> bool {

@@ -37,6 +37,8 @@ pub enum Reason {
     PlaceAmbiguous { class: String, places: Vec<String> },
     /// No place that the class may use can start a runner now.
     PlaceNotReady { place: String, why: String },
+    /// The place that would be next has no room, as a runner found there a moment ago.
+    PlaceFull { place: String, until: Option<Timestamp> },
     /// The runner started for it failed; the next one comes after a pause.
     RetryPause { until: Timestamp, started: u32, limit: u32 },
 
@@ -71,6 +73,8 @@ pub enum Reason {
     StartFailed { why: String },
     /// The platform has no room or no quota for its container now.
     NoCapacity { why: String },
+    /// No node of its pool has room for its pod.
+    Unschedulable { why: String },
     /// Its pod or group vanished.
     Vanished,
     /// A call that cannot be repeated was begun by a process that did not live to record the result.
@@ -93,7 +97,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every code, in the order of the enum.
-    pub const CODES: [&str; 36] = [
+    pub const CODES: [&str; 38] = [
         "InstallationFull",
         "ClassFull",
         "SizeFull",
@@ -107,6 +111,7 @@ impl Reason {
         "PlaceUnknown",
         "PlaceAmbiguous",
         "PlaceNotReady",
+        "PlaceFull",
         "RetryPause",
         "NoClassNamed",
         "SeveralClassesNamed",
@@ -121,6 +126,7 @@ impl Reason {
         "AgentExited",
         "StartFailed",
         "NoCapacity",
+        "Unschedulable",
         "Vanished",
         "Interrupted",
         "RegistrationFailed",
@@ -148,6 +154,7 @@ impl Reason {
             Reason::PlaceUnknown { .. } => "PlaceUnknown",
             Reason::PlaceAmbiguous { .. } => "PlaceAmbiguous",
             Reason::PlaceNotReady { .. } => "PlaceNotReady",
+            Reason::PlaceFull { .. } => "PlaceFull",
             Reason::RetryPause { .. } => "RetryPause",
             Reason::NoClassNamed { .. } => "NoClassNamed",
             Reason::SeveralClassesNamed { .. } => "SeveralClassesNamed",
@@ -162,6 +169,7 @@ impl Reason {
             Reason::AgentExited => "AgentExited",
             Reason::StartFailed { .. } => "StartFailed",
             Reason::NoCapacity { .. } => "NoCapacity",
+            Reason::Unschedulable { .. } => "Unschedulable",
             Reason::Vanished => "Vanished",
             Reason::Interrupted { .. } => "Interrupted",
             Reason::RegistrationFailed { .. } => "RegistrationFailed",
@@ -244,6 +252,14 @@ impl Reason {
                 format!("class {class} must say in places.order which of {} to use", places.join(", "))
             }
             Reason::PlaceNotReady { place, why } => format!("place {place} cannot start a runner: {why}"),
+            Reason::PlaceFull { place, until: Some(until) } => {
+                format!(
+                    "place {place} has no room; it is tried again at {until}, or once a runner there ends"
+                )
+            }
+            Reason::PlaceFull { place, until: None } => {
+                format!("place {place} has no room; one runner already waits for it or tries it again")
+            }
             Reason::RetryPause { until, started, limit } => {
                 format!(
                     "a runner for it failed ({started} of at most {limit} attempts are used up); the next comes at {until}"
@@ -277,6 +293,7 @@ impl Reason {
             Reason::AgentExited => "its agent said that it is exiting".to_owned(),
             Reason::StartFailed { why } => format!("its container did not start: {why}"),
             Reason::NoCapacity { why } => format!("there was no room for its container: {why}"),
+            Reason::Unschedulable { why } => format!("no node of its pool has room for its pod: {why}"),
             Reason::Vanished => "its pod or container group vanished".to_owned(),
             Reason::Interrupted { call } => {
                 format!("the controller stopped while it {call}; what came of it is removed")

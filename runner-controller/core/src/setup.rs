@@ -176,8 +176,10 @@ pub struct Place {
     pub state: PlaceState,
     /// Why nothing can start there now, in one line, if so (such as a node that is not ready).
     pub unready: Option<String>,
-    /// What a runner costs there.
+    /// What a runner costs there. Nothing is billed for a node pool.
     pub price: Price,
+    /// How long a runner's pod may find no node there before the next place is tried. Of node pools only.
+    pub burst_after: SignedDuration,
 }
 
 /// What a place is.
@@ -187,6 +189,18 @@ pub enum PlaceKind {
     VirtualNode,
     /// Azure Container Instances without a cluster: Stint creates the group itself.
     ContainerInstances,
+    /// A pool of virtual machines in the cluster: a pod there is a pod, and nothing in Azure stands behind it alone.
+    NodePool,
+}
+
+impl PlaceKind {
+    /// Whether a container group in Azure stands behind each runner: it has a meter, and may outlive its pod.
+    pub fn has_group(self) -> bool {
+        match self {
+            PlaceKind::VirtualNode | PlaceKind::ContainerInstances => true,
+            PlaceKind::NodePool => false,
+        }
+    }
 }
 
 /// Whether new runners may start at a place.

@@ -45,6 +45,7 @@ pub(crate) fn place(name: &str) -> Place {
         state: PlaceState::Active,
         unready: None,
         price: Price::default(),
+        burst_after: SignedDuration::ZERO,
     }
 }
 
@@ -165,6 +166,11 @@ pub(crate) fn runner(id: &str, ordinal: u32) -> Runner {
 }
 
 impl Runner {
+    /// In the node pool of `two_places()`.
+    pub(crate) fn pooled(self) -> Runner {
+        Runner { place: "vms".to_owned(), kind: PlaceKind::NodePool, ..self }
+    }
+
     pub(crate) fn with(mut self, fact: RunnerFact) -> Runner {
         self.facts.apply(fact);
         self
@@ -218,6 +224,22 @@ pub(crate) fn group(pull: Option<i64>, stopped: Option<i64>, seen: i64) -> Group
 
 pub(crate) fn machine(phase: MachinePhase, since: i64) -> Machine {
     Machine { uid: "uid".to_owned(), phase, scheduled: true, since: at(since), why: None, deleting: false }
+}
+
+/// A pod that no node of its pool can take.
+pub(crate) fn stuck(since: i64) -> Machine {
+    let why = Some("Unschedulable: 0/2 nodes are available".to_owned());
+    Machine { scheduled: false, why, ..machine(MachinePhase::Pending, since) }
+}
+
+/// `setup()` with a node pool `vms` beside the virtual node; class `stint` goes to them in this order.
+pub(crate) fn two_places(order: &str) -> Setup {
+    let mut setup = setup();
+    setup.places.insert("vms".to_owned(), Place { kind: PlaceKind::NodePool, ..place("vms") });
+    for class in setup.classes.values_mut() {
+        class.places = Some(words(order));
+    }
+    setup
 }
 
 /// What `plan` looks at, of these jobs and runners under `setup()`.

@@ -167,6 +167,7 @@ pub fn runner_spec(new: &NewRunner, at: Timestamp) -> RunnerSpec {
         place_kind: match new.kind {
             PlaceKind::VirtualNode => PlaceKindName::VirtualNode,
             PlaceKind::ContainerInstances => PlaceKindName::ContainerInstances,
+            PlaceKind::NodePool => PlaceKindName::NodePool,
         },
         created_at: Some(at),
     }
@@ -194,6 +195,7 @@ pub fn runner(record: &Runner) -> CoreRunner {
         kind: match spec.place_kind {
             PlaceKindName::VirtualNode => PlaceKind::VirtualNode,
             PlaceKindName::ContainerInstances => PlaceKind::ContainerInstances,
+            PlaceKindName::NodePool => PlaceKind::NodePool,
         },
         created_at: spec.created_at.or_else(|| created(record)).unwrap_or(Timestamp::UNIX_EPOCH),
         deleted: record.meta().deletion_timestamp.is_some(),

@@ -31,6 +31,7 @@ pub use resolve::resolve;
 pub use source::{RunnerSource, RunnerSourceSpec};
 
 use origins::Origin;
+use place::TolerationSpec;
 
 /// The image of the runner that this release is made for.
 pub const DEFAULT_IMAGE: &str = concat!("stint-runner:", env!("CARGO_PKG_VERSION"));
@@ -131,6 +132,8 @@ pub struct ResolvedPlace {
     pub place: Place,
     /// Labels by which pods select the node. Empty without a cluster.
     pub node_selector: BTreeMap<String, String>,
+    /// Taints of a node pool that pods tolerate.
+    pub tolerations: Vec<TolerationSpec>,
     /// Whether the node is of virtual nodes v2, which run real sidecars unless told not to.
     pub v2: bool,
     /// Azure subscription id.

@@ -23,12 +23,13 @@ use super::source::DocumentStatus;
     status = "DocumentStatus",
     doc = "Where a runner can run. A virtual node that no place names becomes a place by itself, named as the node.",
     printcolumn(name = "Node", type_ = "string", json_path = ".spec.virtualNode.nodeName"),
+    printcolumn(name = "Pool", type_ = "string", json_path = ".spec.nodePool.nodeSelector", priority = 1),
     printcolumn(name = "State", type_ = "string", json_path = ".spec.state"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.ready"),
     printcolumn(name = "Problem", type_ = "string", json_path = ".status.problem"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
-#[x_kube(validation = Rule::new("has(self.virtualNode) != has(self.containerInstances)").message("give exactly one of virtualNode and containerInstances"))]
+#[x_kube(validation = Rule::new("[has(self.virtualNode), has(self.containerInstances), has(self.nodePool)].filter(given, given).size() == 1").message("give exactly one of virtualNode, containerInstances and nodePool"))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RunnerPlaceSpec {
     /// An AKS virtual node.
@@ -37,6 +38,10 @@ pub struct RunnerPlaceSpec {
     /// Azure Container Instances without a cluster: Stint creates the groups itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container_instances: Option<ContainerInstancesSpec>,
+    /// A pool of virtual machines in the cluster. No container group stands behind a runner there, so that subscription,
+    /// resource group, region and price say nothing, and the ledger has no row: its machines are paid for anyway.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_pool: Option<NodePoolSpec>,
     /// Azure subscription id of the container groups. Default: the installation's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subscription: Option<String>,
@@ -73,6 +78,62 @@ pub struct VirtualNodeSpec {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ContainerInstancesSpec {}
+
+/// A pool of virtual machines in the cluster.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NodePoolSpec {
+    /// Labels that only the pool's nodes carry, such as `kubernetes.azure.com/agentpool: ci`.
+    #[schemars(extend("minProperties" = 1))]
+    pub node_selector: BTreeMap<String, String>,
+    /// What the pool's nodes are tainted with, and runners' pods tolerate.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 50))]
+    pub tolerations: Vec<TolerationSpec>,
+    /// Whether the pool gets more nodes when pods wait for one. Default: Fixed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scaling: Option<ScalingSpec>,
+    /// How long a pod may find no node, as `30s`, before the job goes on to its class's next place. Default: 0s for a
+    /// Fixed pool, 2m for an Autoscaled one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub burst_after: Option<String>,
+}
+
+/// A taint that is tolerated.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TolerationSpec {
+    /// The taint's key.
+    #[schemars(length(min = 1, max = 316))]
+    pub key: String,
+    /// The taint's value. Default: any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
+    /// The taint's effect. Default: any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effect: Option<TaintEffectSpec>,
+}
+
+/// What a taint does to pods that do not tolerate it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum TaintEffectSpec {
+    /// They are not scheduled.
+    NoSchedule,
+    /// They are not scheduled if they fit elsewhere.
+    PreferNoSchedule,
+    /// They are evicted.
+    NoExecute,
+}
+
+/// Whether a pool gets more nodes when pods wait for one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ScalingSpec {
+    /// It does not: it is full when it is full.
+    #[default]
+    Fixed,
+    /// It does, by the cluster autoscaler or by Karpenter, which takes some minutes.
+    Autoscaled,
+}
 
 /// Where agents reach Stint.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

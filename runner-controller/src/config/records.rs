@@ -202,6 +202,8 @@ pub enum PlaceKindName {
     VirtualNode,
     /// Azure Container Instances without a cluster.
     ContainerInstances,
+    /// A pool of virtual machines in the cluster.
+    NodePool,
 }
 
 /// What is known of a runner.

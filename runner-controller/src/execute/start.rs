@@ -72,11 +72,13 @@ impl Outside {
             self.records.record(&runner.name, &[teardown_fact(&Reason::StartFailed { why })]).await?;
             return Ok(Outcome::Done);
         };
-        // Where its group will be is recorded with the intent, so that it is found whatever becomes of the documents.
-        let group = GroupFacts { id: self.address(order).id(), ..GroupFacts::default() };
-        self.records
-            .record(&runner.name, &[RunnerFact::Launching(clock::now()), RunnerFact::Group(group)])
-            .await?;
+        let mut intent = vec![RunnerFact::Launching(clock::now())];
+        if runner.kind.has_group() {
+            // Where its group will be is recorded with the intent, so that it is found whatever becomes of the documents.
+            let group = GroupFacts { id: self.address(order).id(), ..GroupFacts::default() };
+            intent.push(RunnerFact::Group(group));
+        }
+        self.records.record(&runner.name, &intent).await?;
         match self.create_machine(order, class, place).await {
             Ok(uid) => {
                 let launched = Launched { uid, at: clock::now() };
@@ -107,7 +109,7 @@ impl Outside {
         place: &Arc<ResolvedPlace>,
     ) -> CallResult<String> {
         match order.runner.kind {
-            PlaceKind::VirtualNode => {
+            PlaceKind::VirtualNode | PlaceKind::NodePool => {
                 let pods = self.pods.as_ref().ok_or_else(|| no_cluster(&order.runner.place))?;
                 let order =
                     PodOrder { runner: order.runner.clone(), class: class.clone(), place: place.clone() };
@@ -158,7 +160,7 @@ impl Outside {
     pub(super) async fn recover(&self, order: &StepOrder) -> CallResult<Outcome> {
         let runner = &order.runner;
         let found = match runner.kind {
-            PlaceKind::VirtualNode => {
+            PlaceKind::VirtualNode | PlaceKind::NodePool => {
                 let pods = self.pods.as_ref().ok_or_else(|| no_cluster(&runner.place))?;
                 pods.find(runner).await?
             }
@@ -181,7 +183,10 @@ impl Outside {
 }
 
 fn no_cluster(place: &str) -> CallError {
-    CallError::new(CallErrorKind::Refused, format!("place {place} is a virtual node, which needs a cluster"))
+    CallError::new(
+        CallErrorKind::Refused,
+        format!("the runners of place {place} are pods, which need a cluster"),
+    )
 }
 
 /// 256 random bits, in hexadecimal.

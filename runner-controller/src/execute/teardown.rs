@@ -37,6 +37,10 @@ impl Outside {
     /// Reads the group's times, and after the runner's end its last logs, while the group is still there.
     pub(super) async fn capture(&self, order: &StepOrder, last: bool) -> CallResult<Outcome> {
         let runner = &order.runner;
+        if !runner.kind.has_group() {
+            self.record(order, &[RunnerFact::Captured(clock::now())]).await?;
+            return Ok(Outcome::Done);
+        }
         let address = self.address(order);
         let reading = if last {
             self.read_until_stopped(order, &address).await
@@ -157,7 +161,7 @@ impl Outside {
     pub(super) async fn delete_machine(&self, order: &StepOrder) -> CallResult<Outcome> {
         let runner = &order.runner;
         match runner.kind {
-            PlaceKind::VirtualNode => {
+            PlaceKind::VirtualNode | PlaceKind::NodePool => {
                 if let Some(pods) = &self.pods {
                     pods.delete(runner).await?;
                 }
@@ -169,9 +173,28 @@ impl Outside {
         Ok(Outcome::Done)
     }
 
+    /// Asks whether the pod of a runner without a group is gone: its node says so by letting the object go.
+    async fn confirm_pod_gone(&self, order: &StepOrder) -> CallResult<Outcome> {
+        let runner = &order.runner;
+        let found = match &self.pods {
+            Some(pods) => pods.find(runner).await?,
+            None => None,
+        };
+        let own = runner.facts.launched.as_ref().map(|launched| launched.uid.as_str());
+        if found.as_deref().is_some_and(|uid| own.is_none_or(|own| own == uid)) {
+            let long = passed(runner.facts.deleting.unwrap_or(runner.created_at), GONE_SOON);
+            return Ok(Outcome::Again(if long { GONE_PAUSE * 5 } else { GONE_PAUSE }));
+        }
+        self.record(order, &[RunnerFact::Gone(clock::now())]).await?;
+        Ok(Outcome::Done)
+    }
+
     /// Asks Azure whether the group is gone, and deletes it where nothing else does.
     pub(super) async fn confirm_gone(&self, order: &StepOrder) -> CallResult<Outcome> {
         let runner = &order.runner;
+        if !runner.kind.has_group() {
+            return self.confirm_pod_gone(order).await;
+        }
         let address = self.address(order);
         let Some(group) = self.own_group(order, &address).await? else {
             if self.may_still_come(order) {
@@ -217,8 +240,8 @@ impl Outside {
     pub(super) async fn bill(&self, order: &StepOrder) -> CallResult<Outcome> {
         let runner = &order.runner;
         let price = order.place.as_ref().map_or_else(Price::default, |place| place.place.price.clone());
-        let address = self.address(order);
-        if let Some(bill) = billing::bill(runner, &address.id(), &price) {
+        let group = if runner.kind.has_group() { self.address(order).id() } else { String::new() };
+        if let Some(bill) = billing::bill(runner, &group, &price) {
             let about = order.ran.as_ref().or(order.own.as_ref());
             let conclusion = order.ran.as_ref().and_then(|job| match job.state() {
                 JobState::Ended { conclusion, .. } => conclusion,

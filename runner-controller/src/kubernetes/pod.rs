@@ -12,9 +12,11 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use runner_core::setup::Size;
+use runner_core::setup::{PlaceKind, Size};
 
 use super::Cluster;
+use crate::config::ResolvedPlace;
+use crate::config::place::TolerationSpec;
 use crate::config::pod_template::CONTAINER;
 use crate::ports::{PodOrder, agent};
 
@@ -79,7 +81,7 @@ pub(super) fn build(cluster: &Cluster, order: &PodOrder) -> Result<Pod, String> 
         }),
         ..Volume::default()
     });
-    let mut tolerations = tolerations();
+    let mut tolerations = tolerations(place);
     tolerations.extend(extra.tolerations.take().unwrap_or_default());
     let quantities = quantities(runner.size);
 
@@ -94,7 +96,7 @@ pub(super) fn build(cluster: &Cluster, order: &PodOrder) -> Result<Pod, String> 
             restart_policy: Some("Never".to_owned()),
             automount_service_account_token: Some(false),
             enable_service_links: Some(false),
-            termination_grace_period_seconds: Some(0),
+            termination_grace_period_seconds: Some(grace_seconds(place.place.kind)),
             active_deadline_seconds: Some(ACTIVE_DEADLINE_SECONDS),
             node_selector: Some(place.node_selector.clone()).filter(|selector| !selector.is_empty()),
             tolerations: Some(tolerations),
@@ -132,21 +134,43 @@ fn quantities(size: Size) -> BTreeMap<String, Quantity> {
     ])
 }
 
-/// What virtual nodes are tainted with, now and formerly, and what a node in trouble gets: a node's trouble must not
-/// end a busy job, hence no time limit.
-fn tolerations() -> Vec<Toleration> {
+/// How long a pod that is being deleted may take to end. Only a node pool's kubelet heeds it: with no time at all, the pod
+/// would be gone before its containers are.
+pub(super) fn grace_seconds(kind: PlaceKind) -> i64 {
+    match kind {
+        PlaceKind::VirtualNode | PlaceKind::ContainerInstances => 0,
+        PlaceKind::NodePool => 1,
+    }
+}
+
+/// What the place's nodes are tainted with (virtual nodes now and formerly), and what a node in trouble gets: a node's
+/// trouble must not end a busy job, hence no time limit.
+fn tolerations(place: &ResolvedPlace) -> Vec<Toleration> {
     let exists = |key: &str, effect: &str| Toleration {
         key: Some(key.to_owned()),
         operator: Some("Exists".to_owned()),
         effect: Some(effect.to_owned()),
         ..Toleration::default()
     };
-    vec![
-        exists("virtual-kubelet.io/provider", "NoSchedule"),
-        exists("azure.com/aci", "NoSchedule"),
-        exists("node.kubernetes.io/not-ready", "NoExecute"),
-        exists("node.kubernetes.io/unreachable", "NoExecute"),
-    ]
+    let mut all = match place.place.kind {
+        PlaceKind::VirtualNode | PlaceKind::ContainerInstances => {
+            vec![exists("virtual-kubelet.io/provider", "NoSchedule"), exists("azure.com/aci", "NoSchedule")]
+        }
+        PlaceKind::NodePool => place.tolerations.iter().map(toleration).collect(),
+    };
+    all.push(exists("node.kubernetes.io/not-ready", "NoExecute"));
+    all.push(exists("node.kubernetes.io/unreachable", "NoExecute"));
+    all
+}
+
+fn toleration(spec: &TolerationSpec) -> Toleration {
+    Toleration {
+        key: Some(spec.key.clone()),
+        operator: Some(if spec.value.is_some() { "Equal" } else { "Exists" }.to_owned()),
+        value: spec.value.clone(),
+        effect: spec.effect.map(|effect| format!("{effect:?}")),
+        ..Toleration::default()
+    }
 }
 
 #[cfg(test)]

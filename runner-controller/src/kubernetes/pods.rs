@@ -126,7 +126,7 @@ impl Pods for KubernetesPods {
         // A pod that no node has may get one at this very moment: then it is looked at again before it goes.
         let version = seen.filter(|seen| !seen.machine.scheduled).map(|seen| seen.version);
         let params = DeleteParams {
-            grace_period_seconds: Some(0),
+            grace_period_seconds: Some(u32::try_from(pod::grace_seconds(runner.kind)).unwrap_or_default()),
             preconditions: Some(Preconditions { uid: Some(uid), resource_version: version.clone() }),
             ..DeleteParams::default()
         };

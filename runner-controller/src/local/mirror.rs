@@ -190,6 +190,7 @@ struct SizeForm {
 enum PlaceKindForm {
     VirtualNode,
     ContainerInstances,
+    NodePool,
 }
 
 #[derive(Serialize, Deserialize)]

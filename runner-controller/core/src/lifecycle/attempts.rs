@@ -19,10 +19,14 @@ pub fn start_failure(why: String) -> Reason {
 ///
 /// What its source, the platform's limits or the controller itself did does not count, nor what an admin did.
 pub fn counts_as_attempt(code: &str) -> bool {
-    !matches!(code, "RegistrationFailed" | "Interrupted" | "NoCapacity" | "Surplus" | "Deleted")
+    !matches!(
+        code,
+        "RegistrationFailed" | "Interrupted" | "NoCapacity" | "Unschedulable" | "Surplus" | "Deleted"
+    )
 }
 
-/// Whether the next runner for the job waits after one that ended for this reason: whatever failed may fail again.
+/// Whether the next runner for the job waits after one that ended for this reason: whatever failed may fail again. Where
+/// a place had no room, it is the place that gets a pause ([`crate::health`]), and the job goes on to the next one.
 pub(crate) fn pauses_the_next(code: &str) -> bool {
-    !matches!(code, "Surplus" | "Deleted")
+    !matches!(code, "NoCapacity" | "Unschedulable" | "Surplus" | "Deleted")
 }

@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 
 use super::*;
-use crate::testing::{at, group, machine, runner, secs};
+use crate::testing::{at, group, machine, runner, secs, stuck};
 
 const WANTED: Occupation = Occupation::Wanted;
 const BUSY: Occupation = Occupation::Busy;
@@ -19,6 +19,7 @@ fn next(runner: &Runner, machine: Option<&Machine>, occupation: Occupation, now:
         occupation,
         deadlines: Deadlines::default(),
         surplus_grace,
+        leave_after: secs(60),
         now: at(now),
     })
 }
@@ -201,6 +202,29 @@ fn the_group_of_a_machine_that_does_not_run_yet_is_looked_at_now_and_then() {
 }
 
 #[test]
+fn a_pod_that_no_node_of_its_pool_can_take_is_given_up_in_time() {
+    let pooled = || launched().pooled();
+    check(&pooled(), Some(&stuck(2)), WANTED, 61, "wait until 62");
+    check(&pooled(), Some(&stuck(2)), WANTED, 62, "Deregister because Unschedulable");
+    check(&pooled(), Some(&stuck(2)), BUSY, 62, "wait");
+    check(&pooled(), Some(&stuck(2)), unwanted(40), 62, "wait until 70");
+    check(&pooled(), Some(&Machine { why: None, ..stuck(2) }), WANTED, 62, "wait until 122");
+    check(&pooled(), Some(&Machine { scheduled: true, ..stuck(2) }), WANTED, 122, "wait until 902");
+    // A virtual node takes any pod, so that there it is a trouble of another kind.
+    check(&launched(), Some(&stuck(2)), WANTED, 62, "wait until 122");
+}
+
+#[test]
+fn what_has_no_group_is_deleted_without_a_reading_of_one() {
+    let pooled = || launched().pooled();
+    check(&pooled(), Some(&running()), BUSY, 50, "wait");
+    check(&pooled(), Some(&pending()), WANTED, 63, "wait until 902");
+    let ended = pooled().torn_down(&Reason::ContainerEnded, 60);
+    check(&ended, Some(&machine(MachinePhase::Ended, 60)), BUSY, 60, "DeleteMachine");
+    check(&ended.with(RunnerFact::Deleting(at(61))), None, BUSY, 61, "ConfirmGone");
+}
+
+#[test]
 fn the_group_of_a_running_machine_is_read_ever_less_often_until_its_pull_is_known() {
     let capture = "Capture { last: false }";
     let running = &machine(MachinePhase::Running, 20);
@@ -302,9 +326,12 @@ fn an_ended_runner_that_its_source_calls_busy_is_not_asked_about_in_a_loop() {
 #[test]
 fn only_what_a_runner_did_itself_counts_as_an_attempt() {
     let uncounted: Vec<&str> = Reason::CODES.into_iter().filter(|code| !counts_as_attempt(code)).collect();
-    assert_eq!(uncounted, ["NoCapacity", "Interrupted", "RegistrationFailed", "Surplus", "Deleted"]);
+    assert_eq!(
+        uncounted,
+        ["NoCapacity", "Unschedulable", "Interrupted", "RegistrationFailed", "Surplus", "Deleted"]
+    );
     let at_once: Vec<&str> = Reason::CODES.into_iter().filter(|code| !pauses_the_next(code)).collect();
-    assert_eq!(at_once, ["Surplus", "Deleted"]);
+    assert_eq!(at_once, ["NoCapacity", "Unschedulable", "Surplus", "Deleted"]);
 }
 
 #[test]
@@ -470,8 +497,10 @@ fn every_step_and_every_reason_of_a_runner_is_reachable() {
         launched().with(RunnerFact::AgentBooted(at(21))),
         launched().with(RunnerFact::AgentExiting(at(21), None)),
         Runner { deleted: true, ..launched() },
+        launched().pooled(),
         gone(launched()),
     ];
+    let machines: Vec<Option<Machine>> = machines.into_iter().chain([Some(stuck(2))]).collect();
     for runner in runners.iter().chain(&half) {
         for machine in &machines {
             for occupation in [WANTED, BUSY, unwanted(0)] {

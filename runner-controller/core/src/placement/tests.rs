@@ -18,7 +18,7 @@ fn the_first_place_that_can_start_a_runner_is_chosen() {
     let check = |names: &[&str], order: Option<&str>, expect: Result<&str, &str>| {
         let setup = places(names);
         let class = Class { places: order.map(words), ..class("stint", &[""]) };
-        let found = choose(&setup, &class);
+        let found = choose(&setup, &class, |_| Ok(()));
         let found = found.as_ref().map(|place| place.name.as_str()).map_err(Reason::code);
         assert_eq!(found, expect, "{names:?} {order:?}");
     };
@@ -36,6 +36,6 @@ fn the_first_place_that_can_start_a_runner_is_chosen() {
 #[test]
 fn the_reason_is_that_of_the_first_place() {
     let class = Class { places: Some(words("unready paused")), ..class("stint", &[""]) };
-    let reason = choose(&places(&["unready", "paused"]), &class).unwrap_err();
+    let reason = choose(&places(&["unready", "paused"]), &class, |_| Ok(())).unwrap_err();
     assert_eq!(reason.sentence(), "place unready cannot start a runner: node is gone");
 }

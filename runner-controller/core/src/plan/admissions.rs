@@ -16,7 +16,7 @@ use crate::limit::{Amount, Caps};
 use crate::pairing::{JobView, Wants};
 use crate::placement;
 use crate::reason::Reason;
-use crate::setup::{Class, Size, saturating_add};
+use crate::setup::{Class, Place, Size, saturating_add};
 
 /// A job that is queued and that no runner stands for.
 pub(super) struct Waiting<'v, 'a> {
@@ -207,7 +207,7 @@ impl<'a> Pass<'a> {
         let mut least: HashMap<usize, Amount> = HashMap::new();
         for candidate in candidates.iter().flatten() {
             let own = counters.entry(candidate.profile).or_insert_with(|| {
-                let place = placement::choose(setup, candidate.class).ok();
+                let place = placement::choose(setup, candidate.class, |_| Ok(())).ok();
                 usage.limit_counters(candidate.profile, place.map(|place| place.name.as_str()))
             });
             let amount = candidate.amount();
@@ -252,13 +252,12 @@ impl<'a> Pass<'a> {
     where
         'a: 'v,
     {
-        let setup = &self.snapshot.setup;
         let (profile, amount) = (candidate.profile, candidate.amount());
         if let Err(reason) = usage.room(profile, amount) {
             return Outcome::Wait(reason);
         }
-        let room_at = |place: &'v crate::setup::Place| usage.room_at(profile, amount, &place.name);
-        let place = match placement::choose_with_room(setup, candidate.class, room_at) {
+        let mut room_at = |place: &'a Place| usage.room_at(profile, amount, &place.name);
+        let place = match self.place_for(candidate.class, candidate.size, None, &mut room_at) {
             Ok(place) => place,
             Err(reason) => return Outcome::Wait(reason),
         };
@@ -271,6 +270,7 @@ impl<'a> Pass<'a> {
             return Outcome::Wait(Reason::ConfirmingWithSource);
         }
         usage.take(profile, amount, Some(&place.name));
+        self.rooms.take(&place.name);
         Outcome::Start(Box::new(NewRunner {
             name: self.next_name(view),
             job: view.job.key.clone(),

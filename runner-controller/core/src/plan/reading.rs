@@ -81,7 +81,7 @@ impl<'a> Pass<'a> {
         if view.job.needs_confirmation(confirmed_at, self.snapshot.setup.settings.confirm_after, self.now) {
             return Some(self.now);
         }
-        let earlier = self.own(&view.job.key).iter().rev().find(|runner| runner.facts.launching.is_some())?;
+        let earlier = self.own(&view.job.key).iter().rev().find(|runner| runner.may_have_run())?;
         let asked = view.job.read_since(earlier.created_at);
         (!asked).then(|| saturating_add(earlier.created_at, READ_AFTER_SIGN))
     }

@@ -4,6 +4,8 @@
 
 use std::collections::{HashMap, HashSet};
 
+use jiff::SignedDuration;
+
 use super::{Action, Pass};
 use crate::job::JobKey;
 use crate::lifecycle::{Next, Occupation, Runner, Step, Surroundings};
@@ -21,6 +23,7 @@ impl<'a> Pass<'a> {
             }
             let settings = &self.snapshot.setup.settings;
             let class = self.snapshot.setup.classes.get(&runner.matched.class);
+            let leave_after = self.leave_after(runner);
             let surroundings = Surroundings {
                 machine: self.snapshot.machines.get(&runner.name),
                 occupation: pairing
@@ -30,9 +33,10 @@ impl<'a> Pass<'a> {
                     .unwrap_or(Occupation::Unwanted { since: runner.created_at }),
                 deadlines: class.map(|class| class.deadlines).unwrap_or_default(),
                 surplus_grace: settings.surplus_grace,
+                leave_after,
                 now: self.now,
             };
-            match runner.next(surroundings) {
+            match self.unless_full(runner, surroundings.occupation, runner.next(surroundings)) {
                 Next::Do { step: Step::Release, .. } if needed.contains(runner.name.as_str()) => {}
                 Next::Do { step, because } => {
                     self.plan.actions.push(Action::Step { runner: runner.name.clone(), step, because });
@@ -45,6 +49,31 @@ impl<'a> Pass<'a> {
                 self.plan.actions.push(Action::Unreserve { runner: name.clone() });
             }
         }
+    }
+
+    /// How long a runner's pod may find no node before it is given up: where another place could start the runner now, as
+    /// long as its own place allows; else, as long as any pod may take to be scheduled.
+    fn leave_after(&mut self, runner: &Runner) -> SignedDuration {
+        let setup = &self.snapshot.setup;
+        let own = setup.places.get(&runner.place).map(|place| place.burst_after).unwrap_or_default();
+        let stuck = self.snapshot.machines.get(&runner.name).is_some_and(|one| one.unschedulable().is_some());
+        let Some(class) = setup.classes.get(&runner.matched.class).filter(|_| stuck) else { return own };
+        match self.place_for(class, runner.size, Some(&runner.place), |_| Ok(())) {
+            Ok(_) => own,
+            Err(_) => own.max(class.deadlines.scheduled),
+        }
+    }
+
+    /// Turns a runner away that is about to be started at a place which had no room for another one meanwhile.
+    fn unless_full(&self, runner: &Runner, occupation: Occupation, next: Next) -> Next {
+        let starts = matches!(&next, Next::Do { step: Step::Register | Step::Launch, because: None });
+        if starts
+            && occupation == Occupation::Wanted
+            && self.rooms.is_open(&runner.place, runner.size).is_err()
+        {
+            return runner.turned_away();
+        }
+        next
     }
 
     /// The runners whose records a job still needs: its own record does not show yet that there was such a runner, or

@@ -3,12 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use jiff::SignedDuration;
 use runner_core::setup::{Place, PlaceKind, PlaceState, Price};
 use rust_decimal::Decimal;
 
 use super::{given, shown_map};
 use crate::config::origins::{Collector, From};
-use crate::config::place::{PriceSpec, StateSpec, VirtualNodeSpec};
+use crate::config::place::{
+    NodePoolSpec, PriceSpec, ScalingSpec, StateSpec, TolerationSpec, VirtualNodeSpec,
+};
+use crate::config::quantity;
 use crate::config::{Documents, Installation, Resolved, ResolvedPlace, RunnerPlaceSpec};
 use crate::ports::VirtualNodeSeen;
 
@@ -91,11 +95,12 @@ fn place(
     installation: &Installation,
     origins: &mut Collector<'_>,
 ) -> Result<ResolvedPlace, String> {
-    let kind = match (&spec.virtual_node, &spec.container_instances) {
-        (Some(_), None) => PlaceKind::VirtualNode,
-        (None, Some(_)) => PlaceKind::ContainerInstances,
-        (Some(_), Some(_)) | (None, None) => {
-            return Err("give exactly one of virtualNode and containerInstances".to_owned());
+    let kind = match (&spec.virtual_node, &spec.container_instances, &spec.node_pool) {
+        (Some(_), None, None) => PlaceKind::VirtualNode,
+        (None, Some(_), None) => PlaceKind::ContainerInstances,
+        (None, None, Some(_)) => PlaceKind::NodePool,
+        (Some(_), Some(_), _) | (Some(_), _, Some(_)) | (_, Some(_), Some(_)) | (None, None, None) => {
+            return Err("give exactly one of virtualNode, containerInstances and nodePool".to_owned());
         }
     };
     if let Some(wanted) = &spec.virtual_node {
@@ -131,17 +136,7 @@ fn place(
         }
         None => BTreeMap::new(),
     };
-    let subscription = origins.or_installation(
-        "subscription",
-        spec.subscription.as_ref(),
-        installation.subscription.as_ref(),
-    );
-    let resource_group = origins.or_installation(
-        "resourceGroup",
-        spec.resource_group.as_ref(),
-        installation.resource_group.as_ref(),
-    );
-    let region = origins.or_installation("region", spec.region.as_ref(), installation.region.as_ref());
+    let pool = spec.node_pool.as_ref().map(|pool| node_pool(pool, origins)).transpose()?.unwrap_or_default();
     let callback =
         origins.or_installation("callback", spec.callback.as_ref(), installation.callback.as_ref());
     if let Some(bad) = callback.as_ref().filter(|callback| !is_http(&callback.url)) {
@@ -149,10 +144,7 @@ fn place(
     }
     let state = spec.state.unwrap_or_default();
     origins.note("state", format!("{state:?}"), given(spec.state.is_some()));
-    let price = price(spec.price.as_ref())?;
-    let shown_price =
-        format!("{} {} per vCPU-hour, {} per GB-hour", price.currency, price.vcpu_hour, price.gb_hour);
-    origins.note("price", shown_price, given(spec.price.is_some()));
+    let azure = azure(spec, kind, installation, origins)?;
 
     let unready = match (kind, node) {
         (PlaceKind::VirtualNode, None) => Some("its virtual node does not exist".to_owned()),
@@ -160,22 +152,10 @@ fn place(
             Some(format!("node {} is not ready", node.name))
         }
         (PlaceKind::VirtualNode, Some(_)) | (PlaceKind::ContainerInstances, _) => {
-            if subscription.is_none() {
-                Some(
-                    "no Azure subscription is known: set --azure-subscription or the place's subscription"
-                        .to_owned(),
-                )
-            } else if resource_group.is_none() {
-                Some(
-                    "no resource group is known: set --azure-resource-group or the place's resourceGroup"
-                        .to_owned(),
-                )
-            } else if kind == PlaceKind::ContainerInstances && region.is_none() {
-                Some("no region is known: set --azure-region or the place's region".to_owned())
-            } else {
-                None
-            }
+            azure.lacks(kind).map(str::to_owned)
         }
+        // Whether a node of the pool has room is the scheduler's to say.
+        (PlaceKind::NodePool, _) => None,
     };
     Ok(ResolvedPlace {
         place: Place {
@@ -187,15 +167,113 @@ fn place(
                 StateSpec::Paused => PlaceState::Paused,
             },
             unready,
-            price,
+            price: azure.price,
+            burst_after: pool.burst_after,
         },
         v2: is_v2(&node_selector) || node.is_some_and(|node| is_v2(&node.labels)),
-        node_selector,
-        subscription: subscription.unwrap_or_default(),
-        resource_group: resource_group.unwrap_or_default(),
-        region: region.unwrap_or_default(),
+        node_selector: if kind == PlaceKind::NodePool { pool.node_selector } else { node_selector },
+        tolerations: pool.tolerations,
+        subscription: azure.subscription.unwrap_or_default(),
+        resource_group: azure.resource_group.unwrap_or_default(),
+        region: azure.region.unwrap_or_default(),
         callback,
     })
+}
+
+/// What only container groups need.
+#[derive(Default)]
+struct Azure {
+    subscription: Option<String>,
+    resource_group: Option<String>,
+    region: Option<String>,
+    price: Price,
+}
+
+impl Azure {
+    /// What is missing for a group to be made or found, with the remedy.
+    fn lacks(&self, kind: PlaceKind) -> Option<&'static str> {
+        if self.subscription.is_none() {
+            Some("no Azure subscription is known: set --azure-subscription or the place's subscription")
+        } else if self.resource_group.is_none() {
+            Some("no resource group is known: set --azure-resource-group or the place's resourceGroup")
+        } else if kind == PlaceKind::ContainerInstances && self.region.is_none() {
+            Some("no region is known: set --azure-region or the place's region")
+        } else {
+            None
+        }
+    }
+}
+
+fn azure(
+    spec: &RunnerPlaceSpec,
+    kind: PlaceKind,
+    installation: &Installation,
+    origins: &mut Collector<'_>,
+) -> Result<Azure, String> {
+    if !kind.has_group() {
+        let fields = [
+            ("subscription", spec.subscription.is_some()),
+            ("resourceGroup", spec.resource_group.is_some()),
+            ("region", spec.region.is_some()),
+            ("price", spec.price.is_some()),
+        ];
+        return match fields.into_iter().find(|(_, given)| *given) {
+            Some((field, _)) => Err(format!(
+                "{field} says nothing of a nodePool: no container group stands behind its runners; remove it"
+            )),
+            None => Ok(Azure::default()),
+        };
+    }
+    let subscription = origins.or_installation(
+        "subscription",
+        spec.subscription.as_ref(),
+        installation.subscription.as_ref(),
+    );
+    let resource_group = origins.or_installation(
+        "resourceGroup",
+        spec.resource_group.as_ref(),
+        installation.resource_group.as_ref(),
+    );
+    let region = origins.or_installation("region", spec.region.as_ref(), installation.region.as_ref());
+    let price = price(spec.price.as_ref())?;
+    let shown_price =
+        format!("{} {} per vCPU-hour, {} per GB-hour", price.currency, price.vcpu_hour, price.gb_hour);
+    origins.note("price", shown_price, given(spec.price.is_some()));
+    Ok(Azure { subscription, resource_group, region, price })
+}
+
+/// A node pool, resolved.
+#[derive(Default)]
+struct Pool {
+    node_selector: BTreeMap<String, String>,
+    tolerations: Vec<TolerationSpec>,
+    burst_after: SignedDuration,
+}
+
+fn node_pool(spec: &NodePoolSpec, origins: &mut Collector<'_>) -> Result<Pool, String> {
+    if spec.node_selector.is_empty() {
+        return Err(
+            "nodePool.nodeSelector is empty: any node could take the pods; name labels that only the pool's \
+                    nodes carry"
+                .to_owned(),
+        );
+    }
+    origins.note("nodePool.nodeSelector", shown_map(&spec.node_selector), From::Document);
+    let keys: Vec<&str> = spec.tolerations.iter().map(|toleration| toleration.key.as_str()).collect();
+    let shown = if keys.is_empty() { "none".to_owned() } else { keys.join(", ") };
+    origins.note("nodePool.tolerations", shown, given(!keys.is_empty()));
+    let scaling = spec.scaling.unwrap_or_default();
+    origins.note("nodePool.scaling", format!("{scaling:?}"), given(spec.scaling.is_some()));
+    let burst_after = match (&spec.burst_after, scaling) {
+        (Some(text), _) if text == "0s" => SignedDuration::ZERO,
+        (Some(text), _) => {
+            quantity::duration(text).map_err(|error| format!("nodePool.burstAfter: {error}"))?
+        }
+        (None, ScalingSpec::Fixed) => SignedDuration::ZERO,
+        (None, ScalingSpec::Autoscaled) => SignedDuration::from_mins(2),
+    };
+    origins.note("nodePool.burstAfter", format!("{burst_after:#}"), given(spec.burst_after.is_some()));
+    Ok(Pool { node_selector: spec.node_selector.clone(), tolerations: spec.tolerations.clone(), burst_after })
 }
 
 /// The documented labels that the node carries, and its own name, so that no other node can take the pod.

@@ -106,7 +106,7 @@ fn two_objects_and_a_virtual_node_are_a_whole_set_up() {
     assert_eq!(class.deadlines, Deadlines::default());
     assert_eq!(resolved.classes["stint"].image, DEFAULT_IMAGE);
 
-    let place = placement::choose(&resolved.setup, class).unwrap();
+    let place = placement::choose(&resolved.setup, class, |_| Ok(())).unwrap();
     assert_eq!((place.name.as_str(), &place.unready), ("virtual-node-aci-linux", &None));
     assert_eq!(resolved.setup.settings, Settings::default());
 }
@@ -252,7 +252,11 @@ fn an_unknown_place_is_named() {
 fn a_place_with_a_problem_of_its_own_is_not_also_unknown() {
     let class = class_with("resources: {cpu: '1', memory: 1Gi}, places: {order: [p]}");
     let text = format!("{class}---\n{}", place_with("state: Active"));
-    one_problem(&resolved(&text, &[]), "RunnerPlace", &["exactly one of virtualNode and containerInstances"]);
+    one_problem(
+        &resolved(&text, &[]),
+        "RunnerPlace",
+        &["exactly one of virtualNode, containerInstances and nodePool"],
+    );
 }
 
 #[test]
@@ -306,7 +310,8 @@ fn a_selector_that_any_node_satisfies_is_refused() {
 fn several_virtual_nodes_without_an_order_are_ambiguous() {
     let resolved = resolved(TWO_OBJECTS, &[classic("vn-a"), classic("vn-b")]);
     assert_eq!(resolved.problems, []);
-    let refused = placement::choose(&resolved.setup, &resolved.setup.classes["stint"]).unwrap_err();
+    let refused =
+        placement::choose(&resolved.setup, &resolved.setup.classes["stint"], |_| Ok(())).unwrap_err();
     let places = vec!["vn-a".to_owned(), "vn-b".to_owned()];
     assert_eq!(refused, Reason::PlaceAmbiguous { class: "stint".to_owned(), places });
 }
@@ -358,6 +363,33 @@ fn why_nothing_can_start_at_a_place_is_said() {
 }
 
 #[test]
+fn a_node_pool_needs_nothing_of_azure_and_bursts_as_it_scales() {
+    #[track_caller]
+    fn check(more: &str, burst_after: i64) {
+        let spec = format!("nodePool: {{nodeSelector: {{pool: ci}}{more}}}");
+        let (documents, _) = parse(&place_with(&spec)).unwrap();
+        let bare = Installation { id: "stint".to_owned(), max_runners: 50, ..Installation::default() };
+        let resolved = resolve(&documents, &[], &bare);
+        assert_eq!(resolved.problems, []);
+        let place = only_place(&resolved);
+        assert_eq!(place.place.kind, runner_core::setup::PlaceKind::NodePool);
+        assert_eq!(place.place.unready, None);
+        assert_eq!(place.place.burst_after, SignedDuration::from_secs(burst_after), "{more}");
+        assert_eq!(place.node_selector, BTreeMap::from([("pool".to_owned(), "ci".to_owned())]));
+        assert_eq!((place.subscription.as_str(), place.resource_group.as_str()), ("", ""));
+    }
+    check("", 0);
+    check(", scaling: Fixed", 0);
+    check(", scaling: Autoscaled", 120);
+    check(", scaling: Autoscaled, burstAfter: 0s", 0);
+    check(", burstAfter: 45s", 45);
+    // What the installation has is not the pool's.
+    let resolved_one = resolved(&place_with("nodePool: {nodeSelector: {pool: ci}}"), &[]);
+    assert_eq!(only_place(&resolved_one).subscription, "");
+    assert_eq!(only_place(&resolved_one).callback, installation().callback);
+}
+
+#[test]
 fn a_place_falls_back_on_the_installation() {
     let resolved_one = resolved(&place_with("virtualNode: {}"), &[classic("vn")]);
     let place = only_place(&resolved_one);
@@ -382,7 +414,15 @@ fn what_a_place_cannot_be_is_refused_with_field_value_and_remedy() {
         assert!(resolved.places.is_empty() && resolved.setup.places.is_empty(), "it must not be used");
     }
     const FINE: &str = "containerInstances: {}, region: westeurope";
-    check("virtualNode: {}, containerInstances: {}", &["exactly one of virtualNode and containerInstances"]);
+    const POOL: &str = "nodePool: {nodeSelector: {pool: ci}";
+    check(&format!("virtualNode: {{}}, {POOL}}}"), &["exactly one of virtualNode"]);
+    check("nodePool: {nodeSelector: {}}", &["nodePool.nodeSelector", "only the pool's"]);
+    check(&format!("{POOL}, burstAfter: soon}}"), &["nodePool.burstAfter", "soon"]);
+    check(&format!("{POOL}}}, region: westeurope"), &["region", "nodePool", "remove it"]);
+    check(
+        "virtualNode: {}, containerInstances: {}",
+        &["exactly one of virtualNode, containerInstances and nodePool"],
+    );
     let price = |price: &str| format!("{FINE}, price: {{{price}}}");
     check(&price("vcpuHour: free, gbHour: '1'"), &["price.vcpuHour", "\"free\"", "0.0405"]);
     check(&price("vcpuHour: '1', gbHour: '-1'"), &["price.gbHour", "\"-1\"", "0.0405"]);

@@ -114,6 +114,19 @@ fn a_node_of_virtual_nodes_v2() {
 }
 
 #[test]
+fn a_node_pool_is_selected_and_tolerated_as_its_document_says() {
+    let mut order = order(ADDITIONS, &CLASSIC, callback());
+    let text = "kind: RunnerPlace\nmetadata: {name: vms}\nspec:\n  nodePool:\n    nodeSelector: {pool: ci}\n    \
+                tolerations: [{key: ci, value: 'true', effect: NoSchedule}, {key: spot}]\n";
+    let (documents, _) = parse(text).unwrap();
+    let resolved =
+        resolve(&documents, &[], &Installation { callback: callback(), ..Installation::default() });
+    order.place = Arc::clone(&resolved.places["vms"]);
+    order.runner = Runner { place: "vms".to_owned(), kind: PlaceKind::NodePool, ..order.runner };
+    is_snapshot("node-pool.yaml", &built(&order));
+}
+
+#[test]
 fn without_a_callback_the_agent_is_told_of_none() {
     is_snapshot("no-callback.yaml", &built(&order("", &CLASSIC, None)));
 }

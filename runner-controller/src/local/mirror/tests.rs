@@ -102,7 +102,11 @@ fn fact() -> impl Strategy<Value = RunnerFact> {
 
 fn runner() -> impl Strategy<Value = Runner> {
     let scope = prop_oneof![text().prop_map(Scope::Owner), text().prop_map(Scope::Repository)];
-    let kind = prop::sample::select(vec![PlaceKind::VirtualNode, PlaceKind::ContainerInstances]);
+    let kind = prop::sample::select(vec![
+        PlaceKind::VirtualNode,
+        PlaceKind::ContainerInstances,
+        PlaceKind::NodePool,
+    ]);
     let size = (any::<u32>(), any::<u64>(), of(any::<u32>()));
     let facts = prop::collection::vec(fact(), 0..24);
     let names = (text(), text(), text(), text());

@@ -28,7 +28,7 @@ async fn the_api_server_refuses_documents_that_cannot_work_and_says_why() -> Res
             json!({"resources": {"cpu": "1", "memory": "1Gi"}, "sizes": {"a": {"cpu": "1", "memory": "1Gi"}}}),
             "either resources (one size) or sizes",
         ),
-        ("RunnerPlace", json!({}), "exactly one of virtualNode and containerInstances"),
+        ("RunnerPlace", json!({}), "exactly one of virtualNode, containerInstances and nodePool"),
         ("RunnerPlace", json!({"virtualNode": {}, "state": "Gone"}), "state"),
     ];
     for (kind, spec, says) in cases {

@@ -5,7 +5,9 @@ use crate::lifecycle::{MachinePhase, Runner, RunnerFact};
 use crate::plan::{Action, Hold, Plan, Snapshot, plan, runner_name};
 use crate::reason::Reason;
 use crate::setup::{PlaceState, Scope};
-use crate::testing::{at, class, group, job, key, machine, place, runner, secs, snapshot, source};
+use crate::testing::{
+    at, class, group, job, key, machine, place, runner, secs, snapshot, source, stuck, two_places,
+};
 
 /// What a plan says, a word or few an action, in the plan's order; runners by their job and number.
 fn show(snapshot: &Snapshot, plan: &Plan) -> String {
@@ -120,6 +122,13 @@ fn every_reason_to_wait_is_given() {
     });
     check("PlaceAmbiguous", &|all| _ = all.setup.places.insert("other".to_owned(), place("other")));
     check("PlaceNotReady", &|all| all.setup.places.get_mut("virtual").unwrap().state = PlaceState::Paused);
+    check("PlaceFull", &|all| {
+        all.setup = two_places("vms");
+        let mut waits = runner("9", 1).launched(690).pooled();
+        waits.scope = Scope::Repository("acme/other".to_owned());
+        all.machines.insert(waits.name.clone(), stuck(690));
+        all.runners.push(waits);
+    });
     check("RetryPause", &|all| {
         all.jobs[0].report = JobReport { retry_after: Some(at(800)), ..JobReport::default() };
     });

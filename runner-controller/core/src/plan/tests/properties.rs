@@ -7,12 +7,12 @@ use proptest::prelude::*;
 use crate::admission::{Purpose, Usage};
 use crate::job::{Job, JobAction, JobKey, JobReport, Standing};
 use crate::labels::Matched;
-use crate::lifecycle::{Machine, MachinePhase, Runner, RunnerFact};
+use crate::lifecycle::{Machine, MachinePhase, Runner, RunnerFact, Step};
 use crate::limit::Amount;
 use crate::pairing::pair;
 use crate::plan::{Action, Hold, Pass, Plan, Snapshot, plan, runner_name};
 use crate::reason::Reason;
-use crate::testing::{at, class, job, key, machine, runner, setup, words};
+use crate::testing::{at, class, job, key, machine, runner, setup, stuck, two_places, words};
 
 const NOW: i64 = 1000;
 
@@ -117,7 +117,64 @@ fn starts(plan: &Plan) -> Vec<&crate::plan::NewRunner> {
         .collect()
 }
 
+/// The same with a node pool, which some of the runners are in or are meant for, some of them with no node for their pod.
+fn any_snapshot_of_two_places() -> impl Strategy<Value = Snapshot> {
+    let pooled = proptest::collection::vec((any::<bool>(), any::<bool>()), 12);
+    let order = prop_oneof![Just("vms virtual"), Just("virtual vms"), Just("vms")];
+    (any_snapshot(), pooled, order).prop_map(|(mut all, pooled, order)| {
+        let places = two_places(order);
+        all.setup.places = places.places;
+        for class in all.setup.classes.values_mut() {
+            class.places = Some(words(order));
+        }
+        for (runner, (pooled, waits)) in all.runners.iter_mut().zip(pooled) {
+            if pooled {
+                *runner = runner.clone().pooled();
+                if let Some(machine) = all.machines.get_mut(&runner.name).filter(|_| waits) {
+                    *machine = stuck(0);
+                }
+            }
+        }
+        let (runners, machines) = (all.runners.clone(), all.machines.clone());
+        all.health.note(&runners, &machines);
+        all
+    })
+}
+
 proptest! {
+    #[test]
+    fn no_pod_goes_to_a_pool_where_one_waits_and_no_job_waits_while_a_place_has_room(
+        all in any_snapshot_of_two_places(),
+    ) {
+        let plan = plan(&all, at(NOW));
+        let full = all.runners.iter().any(|runner| {
+            runner.place == "vms" && all.machines.get(&runner.name).is_some_and(|one| one.unschedulable().is_some())
+        });
+        for action in &plan.actions {
+            let place = match action {
+                Action::Start(new) => new.place.as_str(),
+                // One that has a job by its source's word is started whatever the place.
+                Action::Step { runner, step: Step::Launch, .. }
+                    if all.jobs.iter().flat_map(|job| &job.facts).all(|fact| fact.runner.as_ref() != Some(runner)) =>
+                {
+                    all.runners.iter().find(|one| one.name == *runner).unwrap().place.as_str()
+                }
+                Action::Step { .. }
+                | Action::Report { .. }
+                | Action::ReadJob { .. }
+                | Action::Expire { .. }
+                | Action::Unreserve { .. } => continue,
+            };
+            prop_assert!(!full || place != "vms", "{:?}", action);
+        }
+        // Nothing was refused for want of capacity, so that the virtual node always has room.
+        if all.setup.classes["stint"].places != Some(words("vms")) {
+            let waits = plan.reasons.values().any(|reason| matches!(reason, Reason::PlaceFull { .. }));
+            prop_assert!(!waits, "{:?}", plan.reasons);
+        }
+        prop_assert!(plan.wake_at.is_none_or(|wake| wake > at(NOW)));
+    }
+
     #[test]
     fn a_plan_does_not_depend_on_the_order_of_jobs_and_runners(
         (all, jobs, runners) in any_snapshot().prop_flat_map(|all| {

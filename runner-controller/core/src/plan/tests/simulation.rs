@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::world::{Dice, Faults, Script, World};
+use crate::job::Standing;
 use crate::limit::{Dimension, PriorityRule};
 use crate::setup::Setup;
 use crate::testing::{class, limit, secs, setup};
@@ -61,6 +62,30 @@ fn scripts(dice: &mut Dice, count: u64, approvals: bool) -> Vec<Script> {
             Script { cancelled, taken_elsewhere, approved, ..script }
         })
         .collect()
+}
+
+/// Runs a world with a virtual node and a node pool, each of few machines at once, to its end.
+fn check_places(seed: u64, faults: Faults) {
+    let mut dice = Dice::new(seed);
+    let order = ["vms virtual", "virtual vms", "vms", "virtual"];
+    let which = usize::try_from(dice.below(4)).unwrap();
+    let mut setup = crate::testing::two_places(order[which]);
+    let burst_after = [0, 0, 20, 300][usize::try_from(dice.below(4)).unwrap()];
+    setup.places.get_mut("vms").unwrap().burst_after = crate::testing::secs(burst_after);
+    let count = 1 + dice.below(14);
+    let mut scripts = scripts(&mut dice, count, false);
+    for script in &mut scripts {
+        script.labels = crate::testing::words("stint");
+    }
+    let mut world = World::new(setup, seed, faults, scripts);
+    for place in ["vms", "virtual"] {
+        let most = usize::try_from(1 + dice.below(4)).unwrap();
+        world.capacity.insert(place.to_owned(), most);
+    }
+    world.run();
+    world.check_end();
+    let given_up = world.finals.values().filter(|end| end.standing == Standing::GivenUp).count();
+    assert!(faults.bad_machine > 0 || given_up == 0, "given up for want of room\n{}", world.log);
 }
 
 /// Runs a world to its end. Answers how many jobs arrived, and how many machines were created for them.
@@ -124,6 +149,26 @@ proptest! {
             ..Faults::default()
         };
         check(seed, faults, false);
+    }
+
+    #[test]
+    fn a_world_of_places_with_little_room_comes_to_rest(seed: u64) {
+        check_places(seed, Faults { callbacks: seed % 2 == 0, watch_lag: seed % 4, ..Faults::default() });
+    }
+
+    #[test]
+    fn a_world_of_places_with_little_room_and_faults_comes_to_rest(seed: u64) {
+        let faults = Faults {
+            crash: 5,
+            call_fails: 5,
+            registration_refused: 5,
+            bad_machine: 20,
+            slow_actions: 3,
+            watch_lag: seed % 5,
+            callbacks: seed % 2 == 0,
+            ..Faults::default()
+        };
+        check_places(seed, faults);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::world::{Fate, Faults, Script, World};
 use crate::limit::Dimension;
 use crate::setup::Setup;
-use crate::testing::{limit, setup};
+use crate::testing::{limit, setup, two_places};
 
 fn tell(setup: Setup, callbacks: bool, fates: &[Fate], scripts: Vec<Script>) -> String {
     let faults = Faults { callbacks, ..Faults::default() };
@@ -17,6 +17,33 @@ fn tell(setup: Setup, callbacks: bool, fates: &[Fate], scripts: Vec<Script>) -> 
 #[test]
 fn a_job_runs_on_its_runner() {
     insta::assert_snapshot!(tell(setup(), true, &[Fate::Works], vec![Script::new("1", 0, 60)]));
+}
+
+fn tell_of_places(order: &str, capacity: &[(&str, usize)], scripts: Vec<Script>) -> String {
+    let mut world =
+        World::new(two_places(order), 1, Faults { callbacks: true, ..Faults::default() }, scripts);
+    world.capacity = capacity.iter().map(|(place, most)| ((*place).to_owned(), *most)).collect();
+    world.run();
+    world.check_end();
+    format!("{}\n{}", world.log, world.ends())
+}
+
+#[test]
+fn a_job_bursts_to_the_virtual_node_when_the_machines_are_full() {
+    let scripts = vec![Script::new("1", 0, 60), Script::new("2", 20, 60), Script::new("3", 22, 60)];
+    insta::assert_snapshot!(tell_of_places("vms virtual", &[("vms", 1)], scripts));
+}
+
+#[test]
+fn a_job_fails_over_to_the_machines_when_azure_has_no_room() {
+    let scripts = vec![Script::new("1", 0, 60), Script::new("2", 45, 60), Script::new("3", 80, 60)];
+    insta::assert_snapshot!(tell_of_places("virtual vms", &[("virtual", 0)], scripts));
+}
+
+#[test]
+fn a_job_waits_for_the_only_pool_there_is() {
+    let scripts = vec![Script::new("1", 0, 200), Script::new("2", 20, 60), Script::new("3", 22, 60)];
+    insta::assert_snapshot!(tell_of_places("vms", &[("vms", 1)], scripts));
 }
 
 #[test]

@@ -14,6 +14,7 @@ use std::fmt::Write as _;
 use jiff::Timestamp;
 
 use self::executor::held_under;
+use crate::health::Health;
 use crate::job::{JobAction, JobFact, JobKey, JobReport};
 use crate::lifecycle::{GroupFacts, Machine, MachinePhase, RunnerFact};
 use crate::plan::{Action, Hold, Snapshot, plan};
@@ -113,6 +114,8 @@ pub(super) enum Fate {
     VanishesLater,
     EndsWithoutJob,
     HangsAfterJob,
+    /// Azure has no group to give.
+    Refused,
 }
 
 const BAD: [Fate; 11] = [
@@ -154,6 +157,9 @@ struct TrueMachine {
     fate: Fate,
     running: bool,
     group: GroupFacts,
+    place: String,
+    /// It takes room at its place.
+    placed: bool,
 }
 
 enum Event {
@@ -184,6 +190,8 @@ pub(super) struct World {
     pub(super) faults: Faults,
     /// What becomes of the next machines; then it is diced.
     pub(super) fates: VecDeque<Fate>,
+    /// How many machines there can be at a place at once, where that is limited.
+    pub(super) capacity: BTreeMap<String, usize>,
     pub(super) log: String,
     snapshot: Snapshot,
     dice: Dice,
@@ -206,6 +214,7 @@ impl World {
             now: at(0),
             faults,
             fates: VecDeque::new(),
+            capacity: BTreeMap::new(),
             log: String::new(),
             snapshot: Snapshot { setup, ..Snapshot::default() },
             dice: Dice::new(seed),
@@ -254,6 +263,10 @@ impl World {
         let mut passes_at_once = 0;
         for _ in 0..50_000 {
             self.happen();
+            if self.faults.crash > 0 && self.crash() {
+                self.snapshot.health = Health::default();
+            }
+            self.snapshot.health.note(&self.snapshot.runners, &self.snapshot.machines);
             let plan = plan(&self.snapshot, self.now);
             self.check(&plan);
             if !plan.actions.is_empty() {
@@ -406,6 +419,7 @@ impl World {
             }
             Event::Setup(setup) => self.snapshot.setup = *setup,
         }
+        self.fill();
         self.assign();
     }
 

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use super::{Event, World};
 use crate::job::{JobKey, Standing};
+use crate::lifecycle::Step;
 use crate::plan::{Action, NewRunner, Plan, plan};
 use crate::testing::{Counted, exceeded, secs};
 
@@ -66,6 +67,25 @@ impl World {
                 Action::Report { job, .. } | Action::ReadJob { job } | Action::Expire { job } => {
                     assert!(!self.snapshot.held.contains_key(&job.to_string()), "{job} is held\n{log}");
                 }
+            }
+        }
+        for action in &plan.actions {
+            let (place, size) = match action {
+                Action::Start(new) => (&new.place, new.size),
+                Action::Step { runner, step: Step::Launch, .. } => {
+                    let runner = self.snapshot.runners.iter().find(|one| one.name == *runner).unwrap();
+                    (&runner.place, runner.size)
+                }
+                Action::Step { .. }
+                | Action::Report { .. }
+                | Action::ReadJob { .. }
+                | Action::Expire { .. }
+                | Action::Unreserve { .. } => continue,
+            };
+            for runner in self.snapshot.runners.iter().filter(|runner| runner.place == *place) {
+                let machine = self.snapshot.machines.get(&runner.name);
+                let stuck = machine.is_some_and(|machine| machine.unschedulable().is_some());
+                assert!(!stuck || size != runner.size, "one more at {place}, which is full\n{log}");
             }
         }
         if starts.is_empty() {

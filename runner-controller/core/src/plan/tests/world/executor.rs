@@ -5,7 +5,7 @@ use crate::billing;
 use crate::lifecycle::{GroupFacts, Launched, Machine, MachinePhase, Registered, RunnerFact, Step};
 use crate::plan::{Action, Hold, NewRunner};
 use crate::reason::Reason;
-use crate::setup::Price;
+use crate::setup::{PlaceKind, Price};
 use crate::testing::{record_of, secs, teardown};
 
 impl World {
@@ -76,7 +76,11 @@ impl World {
         if self.crash() {
             return;
         }
-        self.note(&format!("start {} for {}, number {}", new.name, new.job, new.ordinal));
+        let place = match new.kind {
+            PlaceKind::NodePool => format!(" at {}", new.place),
+            PlaceKind::VirtualNode | PlaceKind::ContainerInstances => String::new(),
+        };
+        self.note(&format!("start {} for {}, number {}{place}", new.name, new.job, new.ordinal));
         assert!(!self.launched.contains_key(&new.name), "name {} is used again\n{}", new.name, self.log);
         assert!(!self.registered.contains(&new.name), "name {} is used again\n{}", new.name, self.log);
         self.snapshot.runners.push(record_of(new, self.now));
@@ -182,8 +186,10 @@ impl World {
 
     pub(super) fn launch(&mut self, name: &str) {
         let now = self.now;
+        let runner = self.snapshot.runners.iter().find(|runner| runner.name == name).unwrap().clone();
         let group = GroupFacts { id: format!("/groups/{name}"), ..GroupFacts::default() };
-        self.record(name, vec![RunnerFact::Launching(now), RunnerFact::Group(group.clone())]);
+        let told = runner.kind.has_group().then(|| RunnerFact::Group(group.clone()));
+        self.record(name, [RunnerFact::Launching(now)].into_iter().chain(told).collect());
         if self.crash() {
             return;
         }
@@ -198,16 +204,35 @@ impl World {
             Fate::Works
         };
         let fate = self.fates.pop_front().unwrap_or(diced);
+        let room = self.has_room(&runner.place);
+        let stuck = !room && runner.kind == PlaceKind::NodePool;
+        let fate = if room || stuck { fate } else { Fate::Refused };
         let shown = Machine {
             uid: format!("uid-{name}"),
             phase: MachinePhase::Pending,
             scheduled: false,
             since: now,
-            why: None,
+            why: stuck.then(|| "Unschedulable: no node has room".to_owned()),
             deleting: false,
         };
-        self.machines.insert(name.to_owned(), TrueMachine { shown, fate, running: false, group });
+        self.machines.insert(
+            name.to_owned(),
+            TrueMachine { shown, fate, running: false, group, place: runner.place, placed: room },
+        );
         self.show_later(name);
+        if stuck {
+            self.note(&format!("{name} finds no node"));
+        } else {
+            self.scheduled(name, fate);
+        }
+        if !self.crash() {
+            let launched = Launched { uid: format!("uid-{name}"), at: now };
+            self.record(name, vec![RunnerFact::Launched(launched)]);
+        }
+    }
+
+    /// A node has the machine; what becomes of it then is its fate.
+    pub(super) fn scheduled(&mut self, name: &str, fate: Fate) {
         if fate != Fate::NeverScheduled {
             self.after(1, Event::Scheduled(name.to_owned()));
             let starts = 10 + self.dice.below(30);
@@ -225,13 +250,10 @@ impl World {
                 | Fate::NotProvisioned
                 | Fate::NeverOnline
                 | Fate::PullForgotten
+                | Fate::Refused
                 | Fate::EndsWithoutJob
                 | Fate::HangsAfterJob => self.after(starts, Event::Runs(name.to_owned())),
             }
-        }
-        if !self.crash() {
-            let launched = Launched { uid: format!("uid-{name}"), at: now };
-            self.record(name, vec![RunnerFact::Launched(launched)]);
         }
     }
 

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 
 use super::{Event, Fate, World};
 use crate::lifecycle::{Machine, MachinePhase, RunnerFact};
+use crate::setup::{PlaceKind, Setup};
 use crate::testing::secs;
 
 impl World {
@@ -25,6 +26,11 @@ impl World {
         let fate = machine.fate;
         if fate == Fate::StartFails || machine.shown.deleting {
             let why = Some("ProviderFailed".to_owned());
+            self.show(name, |shown| (shown.phase, shown.why) = (MachinePhase::StartFailed, why));
+            return;
+        }
+        if fate == Fate::Refused {
+            let why = Some("ContainerGroupQuotaReached".to_owned());
             self.show(name, |shown| (shown.phase, shown.why) = (MachinePhase::StartFailed, why));
             return;
         }
@@ -54,6 +60,7 @@ impl World {
             | Fate::PullForgotten
             | Fate::VanishesEarly
             | Fate::VanishesLater
+            | Fate::Refused
             | Fate::HangsAfterJob => self.after(3, Event::Online(name.to_owned())),
         }
     }
@@ -62,10 +69,37 @@ impl World {
         let now = self.now;
         let Some(machine) = self.machines.get_mut(name).filter(|machine| machine.running) else { return };
         machine.running = false;
+        machine.placed &= !is_pod_alone(&self.snapshot.setup, &machine.place);
         machine.group.stopped = Some(now);
         self.note(&format!("{name} ends"));
         self.show(name, |shown| (shown.phase, shown.since) = (MachinePhase::Ended, now));
         self.agent_lost(name);
+    }
+
+    /// Whether a place can take one more machine.
+    pub(super) fn has_room(&self, place: &str) -> bool {
+        let taken = self.machines.values().filter(|machine| machine.placed && machine.place == place).count();
+        self.capacity.get(place).is_none_or(|most| taken < *most)
+    }
+
+    /// Pods that found no node get one that has become free.
+    pub(super) fn fill(&mut self) {
+        let waiting: Vec<(String, String)> = self
+            .machines
+            .iter()
+            .filter(|(_, machine)| machine.shown.unschedulable().is_some() && !machine.placed)
+            .map(|(name, machine)| (name.clone(), machine.place.clone()))
+            .collect();
+        for (name, place) in waiting {
+            if self.has_room(&place)
+                && let Some(machine) = self.machines.get_mut(&name)
+            {
+                machine.placed = true;
+                let fate = machine.fate;
+                self.show(&name, |shown| shown.why = None);
+                self.scheduled(&name, fate);
+            }
+        }
     }
 
     /// The agent is not there any more; if it had a job, its source notices in time.
@@ -84,4 +118,9 @@ impl World {
             self.record(name, vec![fact]);
         }
     }
+}
+
+/// Whether a pod that has ended leaves its room to others while it is still there, as on a node; a group keeps its own.
+fn is_pod_alone(setup: &Setup, place: &str) -> bool {
+    setup.places.get(place).is_some_and(|place| place.kind == PlaceKind::NodePool)
 }
