@@ -31,7 +31,7 @@ enum Command {
     /// Run the controller.
     Run(Box<run::RunArguments>),
     /// Check configuration documents, and show what is in force.
-    Check(check::CheckArguments),
+    Check(Box<check::CheckArguments>),
     /// Show the last logs of a runner, or of a job's runners; they outlive both.
     Logs(ask::LogsArguments),
     /// List the jobs that are stored.

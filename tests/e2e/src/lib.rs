@@ -5,6 +5,6 @@ mod bed;
 mod ledger;
 mod stint;
 
-pub use bed::{Bed, BedOptions, INSTALLATION, NAMESPACE, RESOURCE_GROUP, SUBSCRIPTION};
+pub use bed::{Agent, Bed, BedOptions, INSTALLATION, NAMESPACE, RESOURCE_GROUP, SUBSCRIPTION};
 pub use ledger::LedgerRow;
 pub use stint::{Stint, program};

@@ -8,6 +8,7 @@ mod deliveries;
 mod demo;
 mod endings;
 mod flow;
+mod mixed;
 mod outage;
 mod proxy;
 mod replicas;
