@@ -8,6 +8,7 @@ mod deliveries;
 mod demo;
 mod endings;
 mod flow;
+mod limits;
 mod mixed;
 mod outage;
 mod proxy;
