@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::lifecycle::{Machine, MachinePhase, Runner, Teardown, UNSCHEDULABLE_CODE};
-use crate::setup::{PlaceKind, Size, saturating_add};
+use crate::setup::{PlaceKind, Setup, Size, saturating_add};
 
 /// The pause after the first runner that was turned away; doubled for each further one where Azure has no room.
 const FIRST_PAUSE: SignedDuration = SignedDuration::from_secs(30);
@@ -52,7 +52,11 @@ impl Health {
         for runner in runners {
             let Some(refusal) = self.refusals.get_mut(&runner.place) else { continue };
             let machine = machines.get(&runner.name);
-            if runner.facts.launching.is_some_and(|at| at > refusal.at) && has_started(runner, machine) {
+            // What is smaller than the one that was turned away may start while that would not.
+            if runner.facts.launching.is_some_and(|at| at > refusal.at)
+                && !is_smaller(runner.size, refusal.size)
+                && has_started(runner, machine)
+            {
                 refusal.times = 0;
             }
             if let Some(gone) = runner.facts.gone.filter(|gone| *gone > refusal.at)
@@ -136,6 +140,7 @@ pub struct Rooms<'a> {
 impl<'a> Rooms<'a> {
     /// What is known at this moment.
     pub fn of(
+        setup: &Setup,
         health: &'a Health,
         runners: &'a [Runner],
         machines: &HashMap<String, Machine>,
@@ -144,7 +149,16 @@ impl<'a> Rooms<'a> {
         let mut rooms = Self { health, now, stuck: BTreeMap::new(), tried: BTreeSet::new() };
         for runner in runners {
             let machine = machines.get(&runner.name);
-            if runner.kind == PlaceKind::NodePool && machine.is_some_and(|one| one.unschedulable().is_some())
+            // While an autoscaler may still add a node, further pods tell it how many.
+            let patience = setup.places.get(&runner.place).map(|place| place.burst_after).unwrap_or_default();
+            let waited = runner
+                .facts
+                .launched
+                .as_ref()
+                .is_some_and(|launched| saturating_add(launched.at, patience) <= now);
+            if runner.kind == PlaceKind::NodePool
+                && waited
+                && machine.is_some_and(|one| one.unschedulable().is_some())
             {
                 rooms.stuck.entry(&runner.place).or_default().push(runner.size);
             }

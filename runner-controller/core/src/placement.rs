@@ -15,18 +15,19 @@ pub fn choose<'a>(
 ) -> Result<&'a Place, Reason> {
     let mut first: Option<Reason> = None;
     for place in order(setup, class)? {
-        match ready(place).and_then(|()| room(place)) {
-            Ok(()) => return Ok(place),
+        // A virtual node that is away for good must not keep jobs from the places that come after it.
+        match place.and_then(|place| ready(place).and_then(|()| room(place)).map(|()| place)) {
+            Ok(place) => return Ok(place),
             Err(reason) => first = first.or(Some(reason)),
         }
     }
     Err(first.unwrap_or(Reason::NoPlace))
 }
 
-/// The places where the class's runners may run, in order.
-fn order<'a>(setup: &'a Setup, class: &Class) -> Result<Vec<&'a Place>, Reason> {
+/// The places where the class's runners may run, in order, or that there is none of the name.
+fn order<'a>(setup: &'a Setup, class: &Class) -> Result<Vec<Result<&'a Place, Reason>>, Reason> {
     match &class.places {
-        Some(order) => order
+        Some(order) => Ok(order
             .iter()
             .map(|name| {
                 setup
@@ -34,9 +35,9 @@ fn order<'a>(setup: &'a Setup, class: &Class) -> Result<Vec<&'a Place>, Reason> 
                     .get(name)
                     .ok_or_else(|| Reason::PlaceUnknown { class: class.name.clone(), place: name.clone() })
             })
-            .collect(),
+            .collect()),
         None => match setup.places.len() {
-            0 | 1 => Ok(setup.places.values().collect()),
+            0 | 1 => Ok(setup.places.values().map(Ok).collect()),
             _ => Err(Reason::PlaceAmbiguous {
                 class: class.name.clone(),
                 places: setup.places.keys().cloned().collect(),

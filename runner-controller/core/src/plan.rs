@@ -165,7 +165,7 @@ impl<'a> Pass<'a> {
         for own in of_job.values_mut() {
             own.sort_by_key(|runner| runner.ordinal);
         }
-        let rooms = Rooms::of(&snapshot.health, &snapshot.runners, &snapshot.machines, now);
+        let rooms = Rooms::of(&snapshot.setup, &snapshot.health, &snapshot.runners, &snapshot.machines, now);
         Self { snapshot, now, by_name, of_job, rooms, plan: Plan::default() }
     }
 

@@ -79,6 +79,7 @@ struct TerminatedPart {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct NodeSpecPart {
+    unschedulable: bool,
     taints: Vec<TaintPart>,
 }
 
@@ -181,7 +182,9 @@ pub(super) fn virtual_node(node: &TrimmedNode) -> Option<VirtualNodeSeen> {
         || labels.contains_key("virtualization")
         || taints.iter().any(|(key, _, _)| key == "virtual-kubelet.io/provider");
     let conditions = node.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
-    let ready = conditions.iter().any(|condition| condition.kind == "Ready" && condition.status == "True");
+    let ready = conditions.iter().any(|condition| condition.kind == "Ready" && condition.status == "True")
+        // Cordoned: it runs what it has, and takes nothing new.
+        && !node.spec.unschedulable;
     is_one.then(|| VirtualNodeSeen { name: name.clone().unwrap_or_default(), ready, labels, taints })
 }
 

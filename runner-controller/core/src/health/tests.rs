@@ -26,7 +26,7 @@ fn noted(runners: &[Runner]) -> Health {
 #[track_caller]
 fn check(health: &Health, place: &str, now: i64, expect: Result<(), Option<i64>>) {
     let machines = HashMap::new();
-    let rooms = Rooms::of(health, &[], &machines, at(now));
+    let rooms = Rooms::of(&Setup::default(), health, &[], &machines, at(now));
     assert_eq!(rooms.room(place, size()), expect.map_err(|until| until.map(at)));
 }
 
@@ -89,9 +89,15 @@ fn after_a_pause_one_runner_at_a_time_tries() {
     let health = noted(&[refused("1", 0, 5)]);
     let machines = HashMap::new();
     let tries = [runner("2", 1)];
-    assert_eq!(Rooms::of(&health, &tries, &machines, at(36)).room("virtual", size()), Err(None));
-    assert_eq!(Rooms::of(&health, &tries, &machines, at(36)).is_open("virtual", size()), Ok(()));
-    let mut rooms = Rooms::of(&health, &[], &machines, at(36));
+    assert_eq!(
+        Rooms::of(&Setup::default(), &health, &tries, &machines, at(36)).room("virtual", size()),
+        Err(None)
+    );
+    assert_eq!(
+        Rooms::of(&Setup::default(), &health, &tries, &machines, at(36)).is_open("virtual", size()),
+        Ok(())
+    );
+    let mut rooms = Rooms::of(&Setup::default(), &health, &[], &machines, at(36));
     assert_eq!(rooms.room("virtual", size()), Ok(()));
     rooms.take("virtual");
     assert_eq!(rooms.room("virtual", size()), Err(None));
@@ -102,8 +108,14 @@ fn a_pool_is_full_while_a_pod_waits_there_and_for_a_while_after() {
     let waits = [runner("1", 1).launched(0).pooled()];
     let machines = HashMap::from([(waits[0].name.clone(), stuck(0))]);
     let health = Health::default();
-    assert_eq!(Rooms::of(&health, &waits, &machines, at(1)).room("vms", size()), Err(None));
-    assert_eq!(Rooms::of(&health, &waits, &machines, at(1)).room("virtual", size()), Ok(()));
+    assert_eq!(
+        Rooms::of(&Setup::default(), &health, &waits, &machines, at(1)).room("vms", size()),
+        Err(None)
+    );
+    assert_eq!(
+        Rooms::of(&Setup::default(), &health, &waits, &machines, at(1)).room("virtual", size()),
+        Ok(())
+    );
     let left =
         |launched, second| runner("1", 1).launched(launched).torn_down(&unschedulable(), second).pooled();
     let health = noted(&[left(0, 2), left(40, 41)]);
@@ -130,7 +142,7 @@ fn the_end_of_a_runner_makes_room() {
 fn a_smaller_runner_may_fit_where_a_larger_one_did_not() {
     let health = noted(&[runner("1", 1).launched(1).torn_down(&unschedulable(), 5).pooled()]);
     let machines = HashMap::new();
-    let rooms = Rooms::of(&health, &[], &machines, at(6));
+    let rooms = Rooms::of(&Setup::default(), &health, &[], &machines, at(6));
     let smaller = Size { cpu_millis: 500, ..size() };
     assert_eq!(rooms.room("vms", smaller), Ok(()));
     assert_eq!(rooms.room("vms", Size { memory_bytes: 8 << 30, ..smaller }), Err(Some(at(35))));

@@ -29,7 +29,8 @@ fn the_first_place_that_can_start_a_runner_is_chosen() {
     check(&["a", "unready"], Some("unready a"), Ok("a"));
     check(&["a", "draining", "paused"], Some("draining paused a"), Ok("a"));
     check(&["paused"], None, Err("PlaceNotReady"));
-    check(&["a"], Some("a c"), Err("PlaceUnknown"));
+    check(&["a"], Some("c a"), Ok("a"));
+    check(&["a"], Some("c"), Err("PlaceUnknown"));
     check(&["a"], Some(""), Err("NoPlace"));
 }
 

@@ -266,6 +266,7 @@ impl<'a> Pass<'a> {
         if let Some(due) = self.confirm_from(view) {
             if self.read_from(view, due) {
                 usage.take(profile, amount, Some(&place.name));
+                self.rooms.take(&place.name);
             }
             return Outcome::Wait(Reason::ConfirmingWithSource);
         }

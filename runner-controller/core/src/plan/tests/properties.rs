@@ -147,8 +147,11 @@ proptest! {
         all in any_snapshot_of_two_places(),
     ) {
         let plan = plan(&all, at(NOW));
+        let patience = all.setup.places["vms"].burst_after;
         let full = all.runners.iter().any(|runner| {
-            runner.place == "vms" && all.machines.get(&runner.name).is_some_and(|one| one.unschedulable().is_some())
+            let launched = runner.facts.launched.as_ref();
+            let waited = launched.is_some_and(|launched| launched.at.saturating_add(patience).unwrap() <= at(NOW));
+            waited && runner.place == "vms" && all.machines.get(&runner.name).is_some_and(|one| one.unschedulable().is_some())
         });
         for action in &plan.actions {
             let place = match action {
