@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use base64::Engine as _;
 use emulator_azure::{Azure, AzureHandle};
 use emulator_github::{GitHub, GitHubHandle, JobSpec, OwnerSpec, RateLimits};
 use serde_json::{Value, json};
 use testbed::{Cluster, VirtualNode};
 
 use crate::LedgerRow;
-use crate::stint::{Stint, beside};
+use crate::agent::agent_program;
+use crate::stint::Stint;
 
 /// Namespace of everything.
 pub const NAMESPACE: &str = "stint";
@@ -57,23 +57,6 @@ impl Default for BedOptions {
             arguments: vec!["--max-runners".to_owned(), "60".to_owned()],
         }
     }
-}
-
-/// A stand-in agent on this machine.
-pub struct Agent {
-    child: std::process::Child,
-    _root: tempfile::TempDir,
-}
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        drop(self.child.stdin.take());
-        let _ = self.child.wait();
-    }
-}
-
-fn agent_program() -> Result<std::path::PathBuf> {
-    beside("standin-agent", "STANDIN_AGENT_BIN", "cargo build -p emulator-azure")
 }
 
 /// Everything that a test needs, until it is dropped.
@@ -378,32 +361,6 @@ impl Bed {
             }
         }
         Ok(rows)
-    }
-
-    /// Runs an agent with a runner's credential on this machine, for a pod in which nothing runs; it ends with the handle.
-    ///
-    /// # Errors
-    /// When the runner has no Secret.
-    pub fn agent(&self, runner: &str) -> Result<Agent> {
-        let secret = self.cluster.kubectl(&["get", "secret", runner, "-n", NAMESPACE, "-o", "json"])?;
-        let secret: Value = serde_json::from_str(&secret)?;
-        let root = tempfile::tempdir()?;
-        let directory = root.path().join("run/stint");
-        std::fs::create_dir_all(&directory)?;
-        for (file, content) in secret.get("data").and_then(Value::as_object).context("an empty Secret")? {
-            let content =
-                base64::engine::general_purpose::STANDARD.decode(content.as_str().unwrap_or_default())?;
-            std::fs::write(directory.join(file), content)?;
-        }
-        // It ends when its input does.
-        let child = std::process::Command::new(agent_program()?)
-            .env("EMULATED_ROOT", root.path())
-            .env("STINT_RUNNER", runner)
-            .env("STINT_CALLBACK_URL", self.stint.url())
-            .stdin(std::process::Stdio::piped())
-            .stdout(std::process::Stdio::null())
-            .spawn()?;
-        Ok(Agent { child, _root: root })
     }
 
     /// Runs the `stint` program with arguments, and returns what it prints.
