@@ -78,10 +78,12 @@ pub(crate) async fn open(at: &Location, schema: Schema, connections: u32) -> Cal
         .max_lifetime(None)
         .acquire_timeout(BUSY * 2)
         // After some errors (a full disk) SQLite has rolled a transaction back by itself, which leaves the connection's
-        // own count of it wrong for ever: such a connection is closed.
-        .after_release(|connection, _| {
-            let clean = !connection.is_in_transaction();
-            Box::pin(async move { Ok(clean) })
+        // own count of it wrong for ever: such a connection is closed. The ping comes after a rollback that is under way.
+        .before_acquire(|connection, _| {
+            Box::pin(async move {
+                connection.ping().await?;
+                Ok(!connection.is_in_transaction())
+            })
         })
         .connect_with(options)
         .await
