@@ -125,6 +125,9 @@ impl Executor {
     /// # Errors
     /// `Conflict` where another process has taken over: nothing more may be done.
     pub async fn begin(&self, plan: Plan, view: &View) -> CallResult<()> {
+        if plan.actions.is_empty() {
+            return Ok(());
+        }
         let mut starts: Vec<NewRunner> = Vec::new();
         let mut unreserve: Vec<String> = Vec::new();
         let context = Context::of(view);

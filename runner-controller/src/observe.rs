@@ -8,7 +8,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use runner_core::health::Health;
-use runner_core::job::JobKey;
 use runner_core::plan::{Hold, Snapshot};
 
 use crate::config::{Installation, Resolved, resolve};
@@ -33,17 +32,6 @@ pub struct View {
     pub snapshot: Snapshot,
     /// For execution.
     pub resolved: Arc<Resolved>,
-}
-
-impl View {
-    /// The code of the reason that was last written for a job.
-    pub fn reason_of(&self, job: &JobKey) -> Option<&str> {
-        self.snapshot
-            .jobs
-            .iter()
-            .find(|known| known.key == *job)
-            .and_then(|known| known.report.reason.as_deref())
-    }
 }
 
 impl Observer {

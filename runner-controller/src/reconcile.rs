@@ -9,13 +9,13 @@ pub mod sources;
 mod timed;
 pub mod wiring;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use runner_core::health::Health;
-use runner_core::job::Standing;
+use runner_core::job::{JobKey, JobReport, Standing};
 use runner_core::plan::{Action, Plan, plan};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -178,12 +178,18 @@ impl Reconciler {
             (runner.matched.class.as_str(), runner.place.as_str(), state)
         }));
         // What a job waits for is said when it changes; its figures change all the time.
-        for action in &plan.actions {
-            if let Action::Report { job, report } = action
-                && let Some(reason) = plan.reasons.get(job)
-                && view.reason_of(job) != report.reason.as_deref()
+        let reports: HashMap<&JobKey, &JobReport> = plan
+            .actions
+            .iter()
+            .filter_map(
+                |action| if let Action::Report { job, report } = action { Some((job, report)) } else { None },
+            )
+            .collect();
+        for job in view.snapshot.jobs.iter().filter(|_| !reports.is_empty()) {
+            if let (Some(report), Some(reason)) = (reports.get(&job.key), plan.reasons.get(&job.key))
+                && job.report.reason != report.reason
             {
-                tracing::info!(%job, reason = reason.code(), "job {job}: {}", reason.sentence());
+                tracing::info!(job = %job.key, reason = reason.code(), "job {}: {}", job.key, reason.sentence());
             }
         }
     }

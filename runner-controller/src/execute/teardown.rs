@@ -71,7 +71,7 @@ impl Outside {
         }
         let mut facts = Vec::new();
         if let Some(group) = &group {
-            facts.push(RunnerFact::Group(merged(runner.facts.group.as_ref(), group)));
+            facts.push(RunnerFact::Group(as_read(group)));
         }
         if last {
             if group.is_some() {
@@ -332,14 +332,13 @@ impl Outside {
     }
 }
 
-/// What is now known of a group: what a later reading no longer shows stays.
-fn merged(before: Option<&GroupFacts>, group: &Group) -> GroupFacts {
-    let before = before.cloned().unwrap_or_default();
+/// What a group shows now. What an earlier reading showed and this one does not stays known: facts merge so.
+fn as_read(group: &Group) -> GroupFacts {
     GroupFacts {
         id: group.id.clone(),
-        pull_started: group.pull_started.or(before.pull_started),
-        started: group.started.or(before.started),
-        stopped: group.stopped.or(before.stopped),
+        pull_started: group.pull_started,
+        started: group.started,
+        stopped: group.stopped,
         seen_at: Some(clock::now()),
         failed: (group.provisioning_state == "Failed").then(|| {
             group.message.clone().unwrap_or_else(|| "Azure could not provision the group".to_owned())
