@@ -106,11 +106,11 @@ impl Reconciler {
         self.health.note(&view.snapshot.runners, &view.snapshot.machines);
         view.snapshot.health.clone_from(&self.health);
         let started = std::time::Instant::now();
-        let plan = plan(&view.snapshot, now);
+        let mut plan = plan(&view.snapshot, now);
         self.outside.metrics.planned(started.elapsed());
         self.show(&view, &plan);
         let wake_at = plan.wake_at;
-        self.outside.reasons.send_replace(Arc::new(plan.reasons.clone()));
+        self.outside.reasons.send_replace(Arc::new(std::mem::take(&mut plan.reasons)));
         self.executor.begin(plan, &view).await?;
         self.publish(&view).await;
         self.housekeeping.keep(&self.outside, &view, now);
