@@ -5,6 +5,7 @@
 
 mod acting;
 mod housekeeping;
+mod quotas;
 pub mod sources;
 mod timed;
 pub mod wiring;
@@ -27,6 +28,7 @@ use crate::observe::{Observer, View};
 use crate::ports::{CallErrorKind, CallResult};
 use crate::telemetry::{Metrics, RunnerState};
 use housekeeping::Housekeeping;
+use quotas::Quotas;
 
 /// How long what has changed is collected before the next pass.
 const COLLECT: Duration = Duration::from_millis(10);
@@ -44,6 +46,7 @@ pub struct Reconciler {
     noted: Vec<Problem>,
     unready: BTreeMap<String, String>,
     housekeeping: Housekeeping,
+    quotas: Quotas,
     health: Health,
 }
 
@@ -62,6 +65,7 @@ impl Reconciler {
             noted: Vec::new(),
             unready: BTreeMap::new(),
             housekeeping: Housekeeping::default(),
+            quotas: Quotas::default(),
             health: Health::default(),
         }
     }
@@ -105,6 +109,7 @@ impl Reconciler {
         };
         self.health.note(&view.snapshot.runners, &view.snapshot.machines);
         view.snapshot.health.clone_from(&self.health);
+        self.quotas.look(&self.outside, &mut view, now);
         let started = std::time::Instant::now();
         let mut plan = plan(&view.snapshot, now);
         self.outside.metrics.planned(started.elapsed());
@@ -114,6 +119,7 @@ impl Reconciler {
         self.executor.begin(plan, &view).await?;
         self.publish(&view).await;
         self.housekeeping.keep(&self.outside, &view, now);
+        self.quotas.ask(&self.outside, &view, now);
         Ok(wake_at)
     }
 

@@ -13,6 +13,7 @@ pub mod limit;
 pub mod pairing;
 pub mod placement;
 pub mod plan;
+pub mod quota;
 pub mod reason;
 pub mod setup;
 

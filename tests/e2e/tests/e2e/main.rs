@@ -12,4 +12,5 @@ mod limits;
 mod mixed;
 mod outage;
 mod proxy;
+mod quota;
 mod replicas;
