@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
+use crate::budget::{Budgets, Spending};
 use crate::health::{Health, Rooms};
 use crate::job::{Job, JobKey, JobReport};
 use crate::labels::{self, Matched};
@@ -35,6 +36,8 @@ pub struct Snapshot {
     pub machines: HashMap<String, Machine>,
     /// What is remembered of places that had no room.
     pub health: Health,
+    /// What the ledger tells that budgets need.
+    pub spending: Spending,
     /// Names reserved in the `Admission` object.
     pub reserved: BTreeSet<String>,
     /// Runners and jobs (by name and key) on which an action is under way, or that a failed action holds until a
@@ -151,6 +154,8 @@ struct Pass<'a> {
     of_job: HashMap<&'a JobKey, Vec<&'a Runner>>,
     /// Which places have room.
     rooms: Rooms<'a>,
+    /// What budgets have left, before this pass starts anything.
+    budgets: Budgets<'a>,
     plan: Plan,
 }
 
@@ -166,7 +171,8 @@ impl<'a> Pass<'a> {
             own.sort_by_key(|runner| runner.ordinal);
         }
         let rooms = Rooms::of(&snapshot.setup, &snapshot.health, &snapshot.runners, &snapshot.machines, now);
-        Self { snapshot, now, by_name, of_job, rooms, plan: Plan::default() }
+        let budgets = Budgets::of(snapshot, now);
+        Self { snapshot, now, by_name, of_job, rooms, budgets, plan: Plan::default() }
     }
 
     /// Jobs with what follows from facts and configuration, in the order of their keys.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use rust_decimal::Decimal;
 
+use crate::budget::Budget;
 use crate::limit::{ConcurrencyLimit, PriorityRule};
 
 /// The whole configuration of an installation, as the planner sees it.
@@ -20,6 +21,8 @@ pub struct Setup {
     pub places: BTreeMap<String, Place>,
     /// Limits by name.
     pub limits: BTreeMap<String, ConcurrencyLimit>,
+    /// Budgets by name.
+    pub budgets: BTreeMap<String, Budget>,
 }
 
 /// Settings of the installation as a whole.
@@ -128,6 +131,8 @@ pub struct Class {
     pub deadlines: Deadlines,
     /// How many runners may be started for one job.
     pub max_attempts: u32,
+    /// How long one of its runners is expected to take, from its image's pull to its end, where an admin says so.
+    pub expected_duration: Option<SignedDuration>,
 }
 
 /// How large a runner is.

@@ -73,6 +73,7 @@ impl<'a> Pass<'a> {
         let in_line = candidates.iter().enumerate().filter_map(|(rank, candidate)| {
             candidate.as_ref().map(|candidate| (rank, candidate.priority, candidate.profile))
         });
+        self.wake(self.budgets.next_period());
         let mut order = Order::new(in_line, &usage);
         while let Some(rank) = order.next(&usage) {
             if let Some(candidate) = candidates.get_mut(rank).and_then(Option::take) {
@@ -112,7 +113,8 @@ impl<'a> Pass<'a> {
         let reserved = self.snapshot.reserved.iter().filter(unknown).count();
         let setup = &self.snapshot.setup;
         let jobs: HashMap<&JobKey, &Job> = views.iter().map(|view| (&view.job.key, view.job)).collect();
-        let mut usage = Usage::count(setup, &self.snapshot.runners, |key| jobs.get(key).copied(), reserved);
+        let mut usage = Usage::count(setup, &self.snapshot.runners, |key| jobs.get(key).copied(), reserved)
+            .under(self.budgets.clone());
         for view in starting.values() {
             let Ok(wants) = &view.wants else { continue };
             let class = setup.classes.get(&wants.matched.class);

@@ -9,7 +9,9 @@ use jiff::SignedDuration;
 use super::{Action, Pass};
 use crate::job::JobKey;
 use crate::lifecycle::{Next, Occupation, Runner, Step, Surroundings};
+use crate::limit::Amount;
 use crate::pairing::{JobView, Pairing};
+use crate::setup::Place;
 
 impl<'a> Pass<'a> {
     /// The next step of every runner; reservations that no record followed are given back.
@@ -58,7 +60,12 @@ impl<'a> Pass<'a> {
         let own = setup.places.get(&runner.place).map(|place| place.burst_after).unwrap_or_default();
         let stuck = self.snapshot.machines.get(&runner.name).is_some_and(|one| one.unschedulable().is_some());
         let Some(class) = setup.classes.get(&runner.matched.class).filter(|_| stuck) else { return own };
-        match self.place_for(class, runner.size, Some(&runner.place), |_| Ok(())) {
+        // A place where its job's budget is spent would not start it.
+        let budgets = self.budgets.clone();
+        let job = || self.snapshot.jobs.iter().find(|job| job.key == runner.job);
+        let governed = budgets.of_runner(runner, job);
+        let paid = |place: &Place| budgets.room_at(&governed, Amount::of(runner.size), &place.name);
+        match self.place_for(class, runner.size, Some(&runner.place), paid) {
             Ok(_) => own,
             Err(_) => own.max(class.deadlines.scheduled),
         }
