@@ -7,6 +7,7 @@ pub mod group_machines;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use runner_core::budget::Spending;
 use runner_core::health::Health;
 use runner_core::plan::{Hold, Snapshot};
 
@@ -61,6 +62,7 @@ impl Observer {
             runners: records.runners,
             machines,
             health: Health::default(),
+            spending: Spending::default(),
             reserved: records.reserved,
             held,
         };

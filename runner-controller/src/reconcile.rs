@@ -4,6 +4,7 @@
 //! but what is under way and which places had no room, which it may forget.
 
 mod acting;
+mod budgets;
 mod housekeeping;
 pub mod sources;
 mod timed;
@@ -26,6 +27,7 @@ use crate::execute::{Executor, Outside};
 use crate::observe::{Observer, View};
 use crate::ports::{CallErrorKind, CallResult};
 use crate::telemetry::{Metrics, RunnerState};
+use budgets::BudgetTeller;
 use housekeeping::Housekeeping;
 
 /// How long what has changed is collected before the next pass.
@@ -45,6 +47,7 @@ pub struct Reconciler {
     unready: BTreeMap<String, String>,
     housekeeping: Housekeeping,
     health: Health,
+    budgets: BudgetTeller,
 }
 
 impl Reconciler {
@@ -63,6 +66,7 @@ impl Reconciler {
             unready: BTreeMap::new(),
             housekeeping: Housekeeping::default(),
             health: Health::default(),
+            budgets: BudgetTeller::default(),
         }
     }
 
@@ -105,14 +109,18 @@ impl Reconciler {
         };
         self.health.note(&view.snapshot.runners, &view.snapshot.machines);
         view.snapshot.health.clone_from(&self.health);
+        let (ledger, budgets) = (&*self.outside.ledger, &view.snapshot.setup.budgets);
+        let (spending, ask_again) = self.outside.spending.keep_up(ledger, budgets, now).await;
+        view.snapshot.spending = spending;
         let started = std::time::Instant::now();
         let plan = plan(&view.snapshot, now);
         self.outside.metrics.planned(started.elapsed());
         self.show(&view, &plan);
-        let wake_at = plan.wake_at;
+        let wake_at = plan.wake_at.into_iter().chain(ask_again).min();
         self.outside.reasons.send_replace(Arc::new(plan.reasons.clone()));
         self.executor.begin(plan, &view).await?;
         self.publish(&view).await;
+        self.budgets.tell(&self.outside, &view, now).await;
         self.housekeeping.keep(&self.outside, &view, now);
         Ok(wake_at)
     }

@@ -75,7 +75,7 @@ fn kubectl_get_stint_shows_every_kind_that_people_read() {
         .collect();
     assert_eq!(
         listed,
-        ["RunnerSource", "RunnerClass", "RunnerPlace", "ConcurrencyLimit", "RunnerJob", "Runner"]
+        ["RunnerSource", "RunnerClass", "RunnerPlace", "ConcurrencyLimit", "Budget", "RunnerJob", "Runner"]
     );
 }
 
@@ -179,5 +179,8 @@ fn rules_across_fields_say_what_to_do() {
             assert!(rule.get("message").is_some_and(|message| message.is_string()), "{path}: {rule}");
         }
     });
-    assert_eq!(rules, 5, "RunnerSource has two; RunnerClass, RunnerPlace and ConcurrencyLimit one each");
+    assert_eq!(
+        rules, 6,
+        "RunnerSource has two; RunnerClass, RunnerPlace, ConcurrencyLimit and Budget one each"
+    );
 }

@@ -196,6 +196,10 @@ fn row() -> LedgerRow {
         machine_uid: "uid".to_owned(),
         runner: "stint-1".to_owned(),
         started_for: key(),
+        for_owner: "acme".to_owned(),
+        for_repository: "acme/app".to_owned(),
+        for_workflow: String::new(),
+        for_class: "stint".to_owned(),
         job: None,
         repository: "acme/app".to_owned(),
         job_name: "build".to_owned(),
@@ -209,7 +213,8 @@ fn row() -> LedgerRow {
 
 fn api_state(memory: &Arc<Memory>) -> api::ApiState {
     let reasons = watch::Sender::default().subscribe();
-    api::ApiState { records: memory.clone(), ledger: memory.clone(), reasons }
+    let budgets = watch::Sender::default().subscribe();
+    api::ApiState { records: memory.clone(), ledger: memory.clone(), reasons, budgets }
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@
 
 mod room;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
@@ -138,14 +138,14 @@ impl Budget {
             && self.matches.covers(Dimension::Place, &place.to_lowercase())
     }
 
-    /// Whether there is a place among these where it could count something; `None`: none of those that it matches bills.
-    pub fn finds_its_currency<'p>(&self, places: impl IntoIterator<Item = &'p Place>) -> Option<bool> {
+    /// The currencies in which those of these places bill that it matches.
+    pub fn currencies<'p>(&self, places: impl IntoIterator<Item = &'p Place>) -> BTreeSet<&'p str> {
         places
             .into_iter()
             .filter(|place| place.kind.has_group())
             .filter(|place| self.matches.covers(Dimension::Place, &place.name.to_lowercase()))
-            .map(|place| place.price.currency == self.currency)
-            .reduce(|a, b| a || b)
+            .map(|place| place.price.currency.as_str())
+            .collect()
     }
 
     /// What of these charges counts against it.

@@ -1,6 +1,5 @@
 use super::*;
 use crate::limit::Glob;
-use crate::setup::PlaceState;
 use crate::testing::{budget, class, place, sum};
 
 fn moment(text: &str) -> Timestamp {
@@ -87,16 +86,20 @@ fn what_is_spent_is_what_matches_in_the_budgets_currency() {
 }
 
 #[test]
-fn a_budget_says_whether_any_place_bills_in_its_currency() {
+fn a_budget_finds_the_currencies_of_billed_places_that_it_matches() {
     let euros = |name: &str| {
         let price = Price { currency: "EUR".to_owned(), ..Price::default() };
-        Place { price, state: PlaceState::Paused, ..place(name) }
+        Place { price, ..place(name) }
     };
-    let pool = Place { kind: PlaceKind::NodePool, ..place("vms") };
-    let one = budget("b", "1");
-    assert_eq!(one.finds_its_currency([&pool]), None);
-    assert_eq!(one.finds_its_currency([&euros("a"), &pool]), Some(false));
-    assert_eq!(one.finds_its_currency([&euros("a"), &place("b")]), Some(true));
+    let places = [Place { kind: PlaceKind::NodePool, ..euros("vms") }, euros("a"), place("b")];
+    let check = |pattern: &str, expect: &[&str]| {
+        let mut one = budget("b", "1");
+        one.matches.patterns.insert(Dimension::Place, vec![Glob::new(pattern)]);
+        assert_eq!(one.currencies(&places), expect.iter().copied().collect(), "{pattern}");
+    };
+    check("*", &["EUR", "USD"]);
+    check("A", &["EUR"]);
+    check("vms", &[]);
 }
 
 #[test]
