@@ -75,6 +75,7 @@ impl Reconciler {
     /// # Errors
     /// `Conflict` where another process has taken over.
     pub async fn run(&mut self, stop: &CancellationToken) -> CallResult<()> {
+        self.outside.spending.forget().await;
         let result = loop {
             let wake_at = match self.pass().await {
                 Ok(wake_at) => wake_at,

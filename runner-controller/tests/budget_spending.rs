@@ -147,6 +147,17 @@ async fn without_a_ledger_nothing_is_known_until_it_is_back() {
 }
 
 #[tokio::test]
+async fn a_process_that_acts_again_finds_what_another_wrote() {
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = open(&folder.path().join("ledger.db")).await;
+    let memory = SpendingMemory::default();
+    assert_eq!(spent(&memory, &ledger, 10).await, sums(0, 0));
+    ledger.commit(&row("a", "acme/web", 5, 2)).await.unwrap();
+    memory.forget().await;
+    assert_eq!(spent(&memory, &ledger, 11).await, sums(2, 2));
+}
+
+#[tokio::test]
 async fn how_long_runners_usually_take_is_read_with_the_sums() {
     let folder = tempfile::tempdir().unwrap();
     let ledger = open(&folder.path().join("ledger.db")).await;

@@ -93,6 +93,11 @@ impl SpendingMemory {
         (Spending { spent, usual: state.usual.clone() }, again)
     }
 
+    /// Forgets everything: another process may have written rows meanwhile.
+    pub async fn forget(&self) {
+        *self.state.lock().await = State::default();
+    }
+
     /// Takes up the rows that were committed since. To be called between a row's commit and the record of it.
     pub async fn catch_up(&self, ledger: &dyn Ledger) {
         let mut state = self.state.lock().await;
