@@ -12,6 +12,7 @@ use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Resource};
+use runner_core::budget::Figures;
 use runner_core::job::{Job, JobKey, JobReport, READ_PREFIX, Told};
 use runner_core::lifecycle::{Runner as CoreRunner, RunnerFact};
 use runner_core::plan::NewRunner;
@@ -370,6 +371,10 @@ impl Records for KubernetesRecords {
 
     async fn note_problems(&self, problems: &[Problem]) -> CallResult<()> {
         self.documents.note_problems(problems).await
+    }
+
+    async fn note_budgets(&self, figures: &[Figures]) -> CallResult<()> {
+        self.documents.note_budgets(figures).await
     }
 }
 
