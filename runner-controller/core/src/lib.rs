@@ -6,6 +6,7 @@
 pub mod admission;
 pub mod billing;
 pub mod health;
+pub mod isolation;
 pub mod job;
 pub mod labels;
 pub mod lifecycle;

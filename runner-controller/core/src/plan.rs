@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
 use crate::health::{Health, Rooms};
+use crate::isolation::Isolation;
 use crate::job::{Job, JobKey, JobReport};
 use crate::labels::{self, Matched};
 use crate::lifecycle::{Machine, Runner, Step};
@@ -171,24 +172,25 @@ impl<'a> Pass<'a> {
 
     /// Jobs with what follows from facts and configuration, in the order of their keys.
     fn views(&self) -> Vec<JobView<'a>> {
+        let mut isolation = Isolation::of(&self.snapshot.setup);
         let mut views: Vec<JobView<'a>> = self
             .snapshot
             .jobs
             .iter()
-            .map(|job| JobView { job, state: job.state(), wants: self.wants(job) })
+            .map(|job| JobView { job, state: job.state(), wants: self.wants(job, &mut isolation) })
             .collect();
         views.sort_by(|a, b| a.job.key.cmp(&b.job.key));
         views
     }
 
-    fn wants(&self, job: &Job) -> Result<Wants, Reason> {
+    fn wants(&self, job: &'a Job, isolation: &mut Isolation<'a>) -> Result<Wants, Reason> {
         let setup = &self.snapshot.setup;
         let what = &job.description;
         let source = setup
             .sources
             .get(&job.key.source)
             .ok_or_else(|| Reason::SourceMissing { source: job.key.source.clone() })?;
-        let scope = source.scope_of(&what.owner, &what.repository).ok_or_else(|| {
+        let listed = source.scope_of(&what.owner, &what.repository).ok_or_else(|| {
             Reason::RepositoryNotServed { source: source.name.clone(), repository: what.repository.clone() }
         })?;
         let matched = labels::match_class(setup, &what.labels)?;
@@ -198,6 +200,8 @@ impl<'a> Pass<'a> {
                 repository: what.repository.clone(),
             });
         }
+        let class = setup.classes.get(&matched.class).map_or("", |class| class.name.as_str());
+        let scope = isolation.scope(source, listed, &what.owner, &what.repository, class);
         Ok(Wants { matched, scope })
     }
 
