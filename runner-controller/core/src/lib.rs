@@ -5,6 +5,7 @@
 
 pub mod admission;
 pub mod billing;
+pub mod forecast;
 pub mod health;
 pub mod isolation;
 pub mod job;
