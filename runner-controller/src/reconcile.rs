@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use runner_core::forecast::Waiting;
 use runner_core::health::Health;
 use runner_core::job::{JobKey, JobReport, Standing};
 use runner_core::plan::{Action, Plan, plan};
@@ -110,7 +111,7 @@ impl Reconciler {
         self.outside.metrics.planned(started.elapsed());
         self.show(&view, &plan);
         let wake_at = plan.wake_at;
-        self.outside.reasons.send_replace(Arc::new(plan.reasons.clone()));
+        self.outside.waiting.send_replace(Arc::new(Waiting::of(&plan)));
         self.executor.begin(plan, &view).await?;
         self.publish(&view).await;
         self.housekeeping.keep(&self.outside, &view, now);

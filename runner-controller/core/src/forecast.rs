@@ -9,6 +9,7 @@ use std::fmt;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::job::{Job, JobAction, JobKey, JobState};
+use crate::plan::Plan;
 use crate::reason::Reason;
 
 /// How many ended jobs a typical run time is taken from, the latest first.
@@ -68,65 +69,93 @@ impl fmt::Display for Wait {
     }
 }
 
-/// What is said of a job that has a reason, or `None` if it has none. `reasons`: those of the last pass. `line`: jobs in the
-/// order in which they would be admitted; those missing in it come last.
-pub fn forecast(
-    key: &JobKey,
-    jobs: &[Job],
-    reasons: &BTreeMap<JobKey, Reason>,
-    line: &[JobKey],
-    now: Timestamp,
-) -> Option<Forecast> {
-    let end = end_of(reasons.get(key)?);
-    let mut place: Option<PlaceInLine> = None;
-    let mut wanted = 0_u64;
-    if let Some(counter) = end.counter {
-        let in_line: BTreeMap<&JobKey, usize> = line.iter().enumerate().map(|(at, key)| (key, at)).collect();
-        let at = |key: &JobKey| in_line.get(key).copied().unwrap_or(usize::MAX);
-        let mut others: Vec<(usize, &JobKey, u64)> = reasons
-            .iter()
-            .map(|(key, reason)| (key, end_of(reason)))
-            .filter(|(_, other)| other.counter == Some(counter))
-            .map(|(key, other)| (at(key), key, other.needs()))
-            .collect();
-        others.sort_unstable();
-        let rank = others.iter().position(|(_, other, _)| *other == key)?;
-        wanted = others.iter().take(rank + 1).map(|(_, _, needs)| *needs).fold(0, u64::saturating_add);
-        place = Some(PlaceInLine { rank: rank + 1, of: others.len(), what: counter.to_string() });
+/// What a pass found of the jobs that have no runner.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Waiting {
+    /// Why each of them waits, is refused or was given up.
+    pub reasons: BTreeMap<JobKey, Reason>,
+    /// The order in which they would be admitted; those missing in it come last. Empty: by age.
+    pub line: Vec<JobKey>,
+}
+
+impl Waiting {
+    /// What a plan says of them.
+    pub fn of(plan: &Plan) -> Self {
+        Self { reasons: plan.reasons.clone(), line: Vec::new() }
     }
-    let wait = match end.when {
-        When::Never => Wait::Never,
-        When::Unknown(why) => Wait::Unknown(why),
-        When::Within(wait) => Wait::About(wait),
-        When::At(at) => Wait::About(at.duration_since(now).max(SignedDuration::ZERO)),
-        When::Room { used, cap, .. } => {
-            let job = jobs.iter().find(|job| job.key == *key);
-            match job.and_then(|job| typical(job, jobs)) {
-                None => Wait::Unknown("no job of the class has ended yet"),
-                Some(_) if used == 0 => Wait::Unknown("nothing that counts there runs"),
-                Some(run) => {
-                    // So much must end before there is room for it, and so much ends in the time of one run.
-                    let free = cap.saturating_sub(used);
-                    let millis = u128::try_from(run.as_millis()).unwrap_or(0);
-                    let wait = millis.saturating_mul(wanted.saturating_sub(free).max(1).into());
-                    let wait = i64::try_from(wait / u128::from(used)).unwrap_or(i64::MAX);
-                    Wait::About(SignedDuration::from_millis(wait))
+}
+
+/// What is said of jobs that have a reason.
+pub struct Forecaster<'a> {
+    jobs: &'a [Job],
+    reasons: &'a BTreeMap<JobKey, Reason>,
+    /// Each job's place in the order of admission.
+    in_line: BTreeMap<&'a JobKey, usize>,
+    now: Timestamp,
+}
+
+impl<'a> Forecaster<'a> {
+    /// Of all jobs on record, and what the last pass found.
+    pub fn new(jobs: &'a [Job], waiting: &'a Waiting, now: Timestamp) -> Self {
+        let order = if waiting.line.is_empty() {
+            by_age(jobs, &waiting.reasons)
+        } else {
+            waiting.line.iter().collect()
+        };
+        let in_line = order.into_iter().enumerate().map(|(at, key)| (key, at)).collect();
+        Self { jobs, reasons: &waiting.reasons, in_line, now }
+    }
+
+    /// What is said of one, or `None` if it has no reason.
+    pub fn forecast(&self, key: &JobKey) -> Option<Forecast> {
+        let end = end_of(self.reasons.get(key)?);
+        let mut place: Option<PlaceInLine> = None;
+        let mut wanted = 0_u64;
+        if let Some(counter) = end.counter {
+            let at = |key: &JobKey| self.in_line.get(key).copied().unwrap_or(usize::MAX);
+            let mut others: Vec<(usize, &JobKey, u64)> = self
+                .reasons
+                .iter()
+                .map(|(key, reason)| (key, end_of(reason)))
+                .filter(|(_, other)| other.counter == Some(counter))
+                .map(|(key, other)| (at(key), key, other.needs()))
+                .collect();
+            others.sort_unstable();
+            let rank = others.iter().position(|(_, other, _)| *other == key)?;
+            wanted = others.iter().take(rank + 1).map(|(_, _, needs)| *needs).fold(0, u64::saturating_add);
+            place = Some(PlaceInLine { rank: rank + 1, of: others.len(), what: counter.to_string() });
+        }
+        let wait = match end.when {
+            When::Never => Wait::Never,
+            When::Unknown(why) => Wait::Unknown(why),
+            When::Within(wait) => Wait::About(wait),
+            When::At(at) => Wait::About(at.duration_since(self.now).max(SignedDuration::ZERO)),
+            When::Room { used: 0, .. } => Wait::Unknown("nothing that counts there runs"),
+            When::Room { used, cap, .. } => {
+                let job = self.jobs.iter().find(|job| job.key == *key);
+                match job.and_then(|job| typical(job, self.jobs)) {
+                    None => Wait::Unknown("no job of the class has ended yet"),
+                    Some(run) => {
+                        // So much must end before there is room for it, and so much ends in the time of one run.
+                        let free = cap.saturating_sub(used);
+                        let millis = u128::try_from(run.as_millis()).unwrap_or(0);
+                        let wait = millis.saturating_mul(wanted.saturating_sub(free).max(1).into());
+                        let wait = i64::try_from(wait / u128::from(used)).unwrap_or(i64::MAX);
+                        Wait::About(SignedDuration::from_millis(wait))
+                    }
                 }
             }
-        }
-    };
-    Some(Forecast { place, wait })
+        };
+        Some(Forecast { place, wait })
+    }
 }
 
 /// The jobs that have a reason, the one that waited longest first.
-pub fn by_age(jobs: &[Job], reasons: &BTreeMap<JobKey, Reason>) -> Vec<JobKey> {
-    let mut line: Vec<(Timestamp, &JobKey)> = jobs
-        .iter()
-        .filter(|job| reasons.contains_key(&job.key))
-        .map(|job| (job.state_since(), &job.key))
-        .collect();
+fn by_age<'a>(jobs: &'a [Job], reasons: &BTreeMap<JobKey, Reason>) -> Vec<&'a JobKey> {
+    let waiting = jobs.iter().filter(|job| reasons.contains_key(&job.key));
+    let mut line: Vec<(Timestamp, &JobKey)> = waiting.map(|job| (job.state_since(), &job.key)).collect();
     line.sort_unstable();
-    line.into_iter().map(|(_, key)| key.clone()).collect()
+    line.into_iter().map(|(_, key)| key).collect()
 }
 
 /// How long jobs like this one run: the median of those of its class that ended last, of its repository where enough did.

@@ -2,11 +2,13 @@
 //!
 //! Every reason has a stable code, one sentence, a remedy, and a page `docs/errors/<code>.md`; a test compares.
 
+mod gist;
 mod remedy;
 mod sentence;
 
 use jiff::Timestamp;
 
+pub use self::gist::gist;
 use crate::limit::Capped;
 
 /// Why something is as it is, with the figures that the sentence needs.

@@ -32,12 +32,11 @@ fn memory(used: u64, cap: u64, needs: u64) -> Reason {
 
 /// What is said of job `1`, whose line the others stand in as they are given.
 fn said(line: &[(&str, Reason)], ended: &[Job]) -> String {
-    let reasons: BTreeMap<JobKey, Reason> =
-        line.iter().map(|(id, reason)| (key(id), reason.clone())).collect();
-    let order: Vec<JobKey> = line.iter().map(|(id, _)| key(id)).collect();
+    let reasons = line.iter().map(|(id, reason)| (key(id), reason.clone())).collect();
+    let waiting_for = Waiting { reasons, line: line.iter().map(|(id, _)| key(id)).collect() };
     let mut jobs: Vec<Job> = line.iter().map(|(id, _)| waiting(id)).collect();
     jobs.extend_from_slice(ended);
-    let said = forecast(&key("1"), &jobs, &reasons, &order, at(100)).unwrap();
+    let said = Forecaster::new(&jobs, &waiting_for, at(100)).forecast(&key("1")).unwrap();
     let place = said.place.map(|place| format!("{} of {} for {}; ", place.rank, place.of, place.what));
     format!("{}{}", place.unwrap_or_default(), said.wait)
 }
@@ -95,7 +94,7 @@ fn what_nobody_knows_is_said_so() {
         "1 of 1 for room at place vms; about 3 min"
     );
     assert_eq!(one(Reason::RetryPause { until: at(5), started: 1, limit: 3 }), "less than a minute");
-    assert_eq!(forecast(&key("9"), &[], &BTreeMap::new(), &[], at(0)), None);
+    assert_eq!(Forecaster::new(&[], &Waiting::default(), at(0)).forecast(&key("9")), None);
 }
 
 #[test]
@@ -113,11 +112,11 @@ fn a_wait_is_told_in_minutes() {
 fn without_an_order_the_oldest_goes_first_and_unknown_ones_last() {
     let jobs = [job("1").queued(5), job("2").queued(3), job("3").queued(4), job("4").queued(1)];
     let reasons: BTreeMap<JobKey, Reason> = ["1", "2", "3"].map(|id| (key(id), full(1, 1))).into();
-    let line = by_age(&jobs, &reasons);
-    assert_eq!(line, [key("2"), key("3"), key("1")]);
     let rank = |id: &str, line: &[JobKey]| {
-        forecast(&key(id), &jobs, &reasons, line, at(9)).and_then(|said| said.place).unwrap().rank
+        let waiting = Waiting { reasons: reasons.clone(), line: line.to_vec() };
+        let said = Forecaster::new(&jobs, &waiting, at(9)).forecast(&key(id)).unwrap();
+        said.place.unwrap().rank
     };
-    assert_eq!((rank("1", &line), rank("2", &line)), (3, 1));
-    assert_eq!((rank("1", &line[2..]), rank("2", &line[2..])), (1, 2));
+    assert_eq!(["1", "2", "3"].map(|id| rank(id, &[])), [3, 1, 2]);
+    assert_eq!(["1", "2", "3"].map(|id| rank(id, &[key("3")])), [2, 3, 1]);
 }

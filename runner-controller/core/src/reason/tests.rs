@@ -110,3 +110,14 @@ fn a_remedy_is_one_line_and_names_the_field_that_caps() {
         "ask for a smaller size, or: kubectl edit concurrencylimit x: raise spec.max.memory to what the job needs",
     );
 }
+
+#[test]
+fn every_code_has_a_gist_that_the_list_of_pages_gives_too() {
+    let list = include_str!("../../../../docs/errors/README.md");
+    for code in Reason::CODES {
+        let gist = gist(code).unwrap_or_else(|| panic!("{code} has no gist"));
+        let row = format!("| [{code}]({code}.md) | {gist} |");
+        assert!(list.lines().any(|line| line == row), "docs/errors/README.md has no line {row}");
+    }
+    assert_eq!(gist("Nothing"), None);
+}
