@@ -109,7 +109,7 @@ impl Reconciler {
         let started = std::time::Instant::now();
         let plan = plan(&view.snapshot, now);
         self.outside.metrics.planned(started.elapsed());
-        self.show(&view, &plan);
+        self.show(&view, &plan, now);
         let wake_at = plan.wake_at;
         self.outside.waiting.send_replace(Arc::new(Waiting::of(&plan)));
         self.executor.begin(plan, &view).await?;
@@ -157,8 +157,8 @@ impl Reconciler {
         }
     }
 
-    /// Counts jobs and runners for the metrics, and says why jobs wait.
-    fn show(&self, view: &View, plan: &Plan) {
+    /// Counts jobs and runners for the metrics, and says why jobs wait where that is new.
+    fn show(&self, view: &View, plan: &Plan, now: Timestamp) {
         let metrics: &Metrics = &self.outside.metrics;
         let mut standings: BTreeMap<Standing, usize> =
             Standing::ALL.into_iter().map(|one| (one, 0)).collect();
@@ -178,7 +178,6 @@ impl Reconciler {
             };
             (runner.matched.class.as_str(), runner.place.as_str(), state)
         }));
-        // What a job waits for is said when it changes; its figures change all the time.
         let reports: HashMap<&JobKey, &JobReport> = plan
             .actions
             .iter()
@@ -186,11 +185,20 @@ impl Reconciler {
                 |action| if let Action::Report { job, report } = action { Some((job, report)) } else { None },
             )
             .collect();
+        metrics.set_waiting(view.snapshot.jobs.iter().filter_map(|job| {
+            let reason = plan.reasons.get(&job.key)?;
+            let report = reports.get(&job.key).copied().unwrap_or(&job.report);
+            let waited = Duration::try_from(now.duration_since(job.state_since())).unwrap_or_default();
+            Some((reason.code(), report.class.as_deref(), waited))
+        }));
+        // What a job waits for is said when it changes; its figures change all the time.
         for job in view.snapshot.jobs.iter().filter(|_| !reports.is_empty()) {
             if let (Some(report), Some(reason)) = (reports.get(&job.key), plan.reasons.get(&job.key))
                 && job.report.reason != report.reason
             {
-                tracing::info!(job = %job.key, reason = reason.code(), "job {}: {}", job.key, reason.sentence());
+                let sentence = reason.sentence();
+                tracing::info!(job = %job.key, reason = reason.code(), "job {}: {sentence}", job.key);
+                self.outside.records.announce(&job.key, report.standing, reason);
             }
         }
     }

@@ -31,7 +31,13 @@ use serde::{Deserialize, Serialize};
     printcolumn(name = "Job", type_ = "string", json_path = ".spec.name"),
     printcolumn(name = "Runner", type_ = "string", json_path = ".status.runner"),
     printcolumn(name = "Result", type_ = "string", json_path = ".status.conclusion"),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(
+        name = "About",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Admitted')].message",
+        priority = 1
+    )
 )]
 #[serde(rename_all = "camelCase")]
 pub struct RunnerJobSpec {
@@ -130,6 +136,27 @@ pub struct RunnerJobStatus {
     /// When it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<Timestamp>,
+    /// `Admitted`: whether a runner was started for it, and why not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<ConditionRecord>,
+}
+
+/// A condition as Kubernetes knows them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ConditionRecord {
+    /// What it is about.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// True or False.
+    pub status: String,
+    /// Why, in a word: where it is False, a code with a page in docs/errors.
+    pub reason: String,
+    /// Why, in a sentence without figures: `stint why` has those.
+    pub message: String,
+    /// When the status last changed.
+    pub last_transition_time: Timestamp,
 }
 
 /// One runner, from its reservation until it is gone and billed.

@@ -5,6 +5,7 @@
 
 use super::Reason;
 use super::sentence::join_labels;
+use crate::labels::GENERIC;
 use crate::limit::Capped;
 
 impl Reason {
@@ -64,13 +65,17 @@ impl Reason {
                 "nothing to do: the next runner comes by itself; `kubectl get runners` tells why the last one failed"
                     .to_owned()
             }
-            Reason::NoClassNamed { labels } if labels.is_empty() => {
-                "name a class's label in the workflow's runs-on".to_owned()
+            Reason::NoClassNamed { labels } => {
+                // A class cannot have the labels that every runner carries.
+                let own = labels.iter().filter(|label| !GENERIC.contains(&label.to_lowercase().as_str()));
+                let own: Vec<&str> = own.map(String::as_str).collect();
+                let or = if own.is_empty() {
+                    String::new()
+                } else {
+                    format!(", or create a RunnerClass named {}", own.join(" or "))
+                };
+                format!("name a class's label in the workflow's runs-on{or}")
             }
-            Reason::NoClassNamed { labels } => format!(
-                "name a class's label in the workflow's runs-on, or create a RunnerClass named {}",
-                labels.join(" or ")
-            ),
             Reason::SeveralClassesNamed { .. } => {
                 "leave one of these labels in the workflow's runs-on".to_owned()
             }

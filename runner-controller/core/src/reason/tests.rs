@@ -109,6 +109,12 @@ fn a_remedy_is_one_line_and_names_the_field_that_caps() {
         limit_reached("", Capped::Memory, 0, 1 << 30, 2 << 30),
         "ask for a smaller size, or: kubectl edit concurrencylimit x: raise spec.max.memory to what the job needs",
     );
+    let named = |labels| Reason::NoClassNamed { labels: words(labels) };
+    check(
+        named("Self-Hosted big"),
+        "name a class's label in the workflow's runs-on, or create a RunnerClass named big",
+    );
+    check(named("self-hosted linux"), "name a class's label in the workflow's runs-on");
 }
 
 #[test]

@@ -132,3 +132,57 @@ async fn a_capped_repository_with_100_jobs_beside_a_free_one_takes_none_of_its_r
     assert_eq!(names.len(), free.len(), "one runner for each job");
     Ok(())
 }
+
+/// The job's condition, its columns and its Events, as `kubectl` shows them to whoever has no `stint` at hand.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_says_in_its_condition_and_in_an_event_why_it_has_no_runner() -> Result<()> {
+    let bed = Bed::start(BedOptions::default()).await?;
+    let id = bed.github.queue_job(JobSpec::new("acme/app", &["self-hosted", "later"]))?;
+    let status = bed.job_stands(id, "Refused", Duration::from_secs(20)).await?;
+    let condition = |status: &Value, field: &str| {
+        let found = status.pointer(&format!("/conditions/0/{field}")).and_then(Value::as_str);
+        found.unwrap_or_default().to_owned()
+    };
+    let told = ["type", "status", "reason"].map(|field| condition(&status, field));
+    assert_eq!(told, ["Admitted", "False", "NoClassNamed"]);
+    let since = condition(&status, "lastTransitionTime");
+    let name = format!("acme-{id}-1");
+    let wide = bed.cluster.kubectl(&["get", "runnerjob", &name, "-n", NAMESPACE, "-o", "wide"])?;
+    assert!(wide.contains("None of the job's labels names a class."), "{wide}");
+    let event = bed
+        .eventually("an Event on the job", Duration::from_secs(20), |bed| {
+            let events = bed.objects("events.events.k8s.io")?;
+            let of_job =
+                |event: &&Value| event.pointer("/regarding/name").and_then(Value::as_str) == Some(&name);
+            Ok(events.iter().find(of_job).cloned().ok_or(format!("{events:?}")))
+        })
+        .await?;
+    let text = |field: &str| event.get(field).and_then(Value::as_str).unwrap_or_default();
+    assert_eq!((text("type"), text("reason")), ("Warning", "NoClassNamed"), "{event}");
+    assert!(text("note").contains("create a RunnerClass named later"), "{event}");
+    let described = bed.cluster.kubectl(&["describe", "runnerjob", &name, "-n", NAMESPACE])?;
+    assert!(
+        described.contains("NoClassNamed") && described.contains("create a RunnerClass named later"),
+        "{described}"
+    );
+
+    let class = json!({
+        "apiVersion": "stint.dev/v1alpha1", "kind": "RunnerClass",
+        "metadata": {"name": "later", "namespace": NAMESPACE},
+        "spec": {"resources": {"cpu": "1", "memory": "1Gi"}},
+    });
+    bed.cluster.apply(&class.to_string())?;
+    bed.cluster.kubectl(&[
+        "wait",
+        "--for=condition=Admitted",
+        "--timeout=20s",
+        &format!("runnerjob/{name}"),
+        "-n",
+        NAMESPACE,
+    ])?;
+    let status = bed.job_status(id)?.context("no record")?;
+    assert!(condition(&status, "lastTransitionTime") > since, "{status}");
+    let why = bed.cli(&["why", &format!("https://github.example/acme/app/actions/runs/1/job/{id}?pr=2")])?;
+    assert!(why.starts_with(&name), "{why}");
+    Ok(())
+}
