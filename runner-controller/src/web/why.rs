@@ -158,7 +158,7 @@ impl Address {
         };
         let mut address = Self { path: path.clone(), repository: None, job: None, run: None };
         // The last one, and not of the first two parts after the host: a repository may be called `actions`.
-        let from = |word: &str| parts.iter().enumerate().skip(3).filter(|(_, part)| **part == word).last();
+        let from = |word: &str| parts.iter().enumerate().skip(3).rfind(|(_, part)| **part == word);
         if let Some((at, _)) = from("actions") {
             address.repository = repository(at);
             if word(at + 1, &["jobs"]) {
