@@ -2,6 +2,7 @@
 
 mod fairness;
 mod limits;
+mod pairs;
 mod passes;
 mod properties;
 mod simulation;
