@@ -31,13 +31,13 @@ use serde::{Deserialize, Serialize};
     printcolumn(name = "Job", type_ = "string", json_path = ".spec.name"),
     printcolumn(name = "Runner", type_ = "string", json_path = ".status.runner"),
     printcolumn(name = "Result", type_ = "string", json_path = ".status.conclusion"),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(
         name = "About",
         type_ = "string",
         json_path = ".status.conditions[?(@.type=='Admitted')].message",
         priority = 1
-    )
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct RunnerJobSpec {
