@@ -16,6 +16,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use runner_core::forecast::Waiting;
 use runner_core::health::Health;
+use runner_core::isolation::{Advisory, Isolation};
 use runner_core::job::{JobKey, JobReport, Standing};
 use runner_core::plan::{Action, Plan, plan};
 use tokio::sync::watch;
@@ -44,6 +45,7 @@ pub struct Reconciler {
     resolved: watch::Sender<Option<Arc<Resolved>>>,
     noted: Vec<Problem>,
     unready: BTreeMap<String, String>,
+    advisories: Vec<Advisory>,
     housekeeping: Housekeeping,
     health: Health,
 }
@@ -62,6 +64,7 @@ impl Reconciler {
             resolved,
             noted: Vec::new(),
             unready: BTreeMap::new(),
+            advisories: Vec::new(),
             housekeeping: Housekeeping::default(),
             health: Health::default(),
         }
@@ -142,6 +145,12 @@ impl Reconciler {
             tracing::info!(place, "place {place} can start runners again");
         }
         self.unready = unready;
+        let setup = &view.resolved.setup;
+        let advisories = Isolation::of(setup).advisories(setup);
+        for advisory in advisories.iter().filter(|advisory| !self.advisories.contains(advisory)) {
+            tracing::warn!(limit = advisory.limit, "ConcurrencyLimit {}: {advisory}", advisory.limit);
+        }
+        self.advisories = advisories;
         if problems != self.noted {
             for problem in problems.iter().filter(|problem| !self.noted.contains(problem)) {
                 tracing::error!(

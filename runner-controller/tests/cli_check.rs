@@ -134,6 +134,12 @@ spec: {match: {workflows: ['nightly*']}, max: {runners: 2}}
     assert!(owner.out.contains("\nnote: ConcurrencyLimit app: advisory for acme"), "{}", owner.out);
     assert_eq!(owner.code, Some(0));
 
+    // A runner group is not left behind unasked.
+    let grouped = SOURCE.replace("owners:", "runnerGroupId: 3, owners:");
+    let grouped = check(&[("source.yaml", &grouped), ("limits.yaml", limits)], &["--show-defaults"]);
+    assert!(grouped.out.contains("Auto: at the owner, in its runner group\n"), "{}", grouped.out);
+    assert!(grouped.out.contains("\nnote: ConcurrencyLimit app: advisory for acme"), "{}", grouped.out);
+
     let bad = SOURCE.replace("owners:", "registerAt: Nowhere, owners:");
     let bad = check(&[("source.yaml", &bad)], &[]);
     assert_eq!(bad.code, Some(1));

@@ -49,8 +49,9 @@ impl fmt::Display for Advisory {
         match &self.why {
             AdvisoryReason::AtOwner { source, owner } => write!(
                 f,
-                "advisory for {owner}: RunnerSource {source} registers all its runners at the owner (github.registerAt: \
-                 Owner), so jobs that the limit holds back may be handed runners that were started for other repositories"
+                "advisory for {owner}: RunnerSource {source} registers all its runners at the owner (github.registerAt, or \
+                 a runner group), so jobs that the limit holds back may be handed runners that were started for other \
+                 repositories"
             ),
             AdvisoryReason::Workflows => f.write_str(
                 "advisory within a repository: it tells workflows apart, and GitHub hands a repository's runner to a job \

@@ -11,7 +11,7 @@ use runner_core::isolation::Isolation;
 use runner_core::setup::{Class, Deadlines, RegisterAt, Settings, Setup, Size, Source};
 
 use super::origins::{Collector, From};
-use super::source::PublicRepositories;
+use super::source::{PublicRepositories, RegisterAtSpec};
 use super::{
     DEFAULT_IMAGE, Documents, Installation, Problem, Resolved, ResolvedClass, ResolvedSource,
     RunnerClassSpec, RunnerSourceSpec, pod_template, quantity,
@@ -176,7 +176,15 @@ fn source(
         origins.or_default("github.apiUrl", github.api_url.as_ref(), "https://api.github.com".to_owned());
     let runner_group_id = origins.or_default("github.runnerGroupId", github.runner_group_id.as_ref(), 1);
     let register_at = github.register_at.unwrap_or_default();
-    origins.note(REGISTER_AT, format!("{register_at:?}"), given(github.register_at.is_some()));
+    // A group restricts repositories and workflows, and a repository's own runners are in none: only an admin may choose
+    // to leave it.
+    let (register_at, shown) = match (register_at, runner_group_id) {
+        (RegisterAtSpec::Auto, 2..) => {
+            (RegisterAt::Owner, "Auto: at the owner, in its runner group".to_owned())
+        }
+        (other, _) => (other.into(), format!("{other:?}")),
+    };
+    origins.note(REGISTER_AT, shown, given(github.register_at.is_some()));
     let public = github.public_repositories.unwrap_or_default();
     origins.note(
         "github.publicRepositories",
@@ -193,7 +201,7 @@ fn source(
         allow_public: public == PublicRepositories::Allow,
         owners: github.owners.clone(),
         repositories: github.repositories.clone(),
-        register_at: register_at.into(),
+        register_at,
     };
     let resolved = ResolvedSource {
         name: name.to_owned(),

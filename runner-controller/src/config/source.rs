@@ -59,7 +59,8 @@ pub struct GitHubSpec {
     #[schemars(range(min = 1))]
     pub runner_group_id: Option<u64>,
     /// Where runners for jobs of `owners` register. Default: Auto: at the organization, but at the repository where a
-    /// ConcurrencyLimit tells the organization's repositories apart, which needs the permission *Administration*, write.
+    /// ConcurrencyLimit tells the organization's repositories apart, which needs the permission *Administration*, write;
+    /// always at the organization where `runnerGroupId` names another group than the default one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub register_at: Option<RegisterAtSpec>,
     /// Whether jobs of public repositories get runners. Default: Refuse, since anybody can propose code to them.
