@@ -10,13 +10,14 @@ mod spending;
 mod start;
 mod teardown;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
 use jiff::Timestamp;
 use runner_core::budget::Figures;
+use runner_core::forecast::Waiting;
 use runner_core::job::{Job, JobKey, JobState};
 use runner_core::lifecycle::{Machine, MachinePhase, Runner, RunnerFact, Step, Teardown};
 use runner_core::plan::{Action, Hold, NewRunner, Plan};
@@ -57,15 +58,12 @@ pub struct Outside {
     /// Metrics.
     pub metrics: Arc<Metrics>,
     /// Why jobs wait, are refused or were given up, as of the last pass.
-    pub reasons: watch::Sender<Arc<Reasons>>,
+    pub waiting: watch::Sender<Arc<Waiting>>,
     /// What the ledger has charged to budgets.
     pub spending: SpendingMemory,
     /// How budgets stand, as of the last pass.
     pub budgets: watch::Sender<Arc<[Figures]>>,
 }
-
-/// Reasons by job.
-pub type Reasons = BTreeMap<JobKey, Arc<Reason>>;
 
 /// What came of an action.
 enum Outcome {

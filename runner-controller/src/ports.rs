@@ -3,60 +3,26 @@
 //! No type of an SDK (kube, octocrab, azure, sqlx) appears here.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 pub mod agent;
+mod error;
 mod ledger;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 use runner_core::budget::Figures;
-use runner_core::job::{Job, JobAction, JobDescription, JobKey, JobReport, Told};
+use runner_core::job::{Job, JobAction, JobDescription, JobKey, JobReport, Standing, Told};
 use runner_core::lifecycle::{Machine, Runner, RunnerFact};
 use runner_core::plan::NewRunner;
 use runner_core::quota::Past;
+use runner_core::reason::Reason;
 use runner_core::setup::Scope;
 use secrecy::SecretString;
 
+pub use self::error::{CallError, CallErrorKind, CallResult, another_ledger};
 pub use self::ledger::{Charges, KeptLogs, Ledger, LedgerRow};
 use crate::config::{Documents, Problem};
-
-/// Why a call to the outside did not succeed.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("{message}")]
-pub struct CallError {
-    /// What to make of it.
-    pub kind: CallErrorKind,
-    /// What happened, in one line, naming the call and the peer's own words. Never a secret.
-    pub message: String,
-}
-
-/// What to make of a failed call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CallErrorKind {
-    /// The peer could not be reached, timed out or had trouble of its own (5xx). The call may have been carried out.
-    Unavailable,
-    /// The peer asked for a pause, of this length where it said so.
-    Throttled(Option<Duration>),
-    /// The object is not there.
-    NotFound,
-    /// Somebody else changed the object, or it exists already.
-    Conflict,
-    /// The peer understood and refused: the same call would be refused again.
-    Refused,
-}
-
-impl CallError {
-    /// A failed call.
-    pub fn new(kind: CallErrorKind, message: impl fmt::Display) -> Self {
-        Self { kind, message: message.to_string() }
-    }
-}
-
-/// The answer to a call.
-pub type CallResult<T> = Result<T, CallError>;
 
 /// The records: jobs, runners and reservations, durable; and the configuration documents that stand beside them.
 ///
@@ -90,6 +56,8 @@ pub trait Records: Send + Sync {
     /// `Refused` where no more jobs can be stored; otherwise what the store said. On any error the fact is not
     /// known to be stored, and telling it again is harmless.
     async fn tell(&self, told: &Told) -> CallResult<Stored>;
+    /// Tells people who watch a job that its reason is another one now. Best effort: never waits, may be dropped.
+    fn announce(&self, _job: &JobKey, _standing: Standing, _reason: &Reason) {}
     /// Writes what is to be known of a job.
     async fn report(&self, job: &JobKey, report: &JobReport) -> CallResult<()>;
     /// Deletes a job's record. One that is gone already is no error.
@@ -136,15 +104,6 @@ pub trait Records: Send + Sync {
     async fn note_budgets(&self, _figures: &[Figures]) -> CallResult<()> {
         Ok(())
     }
-}
-
-/// Why a process whose ledger is not the installation's must not act.
-pub fn another_ledger(own: &str, in_use: &str) -> CallError {
-    let message = format!(
-        "this replica's ledger ({own}) is not the one that holds this installation's rows ({in_use}): a second replica \
-         needs a ledger that both share; if the old ledger is lost for good, start once with --adopt-ledger"
-    );
-    CallError::new(CallErrorKind::Refused, message)
 }
 
 /// What became of a fact.

@@ -16,7 +16,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use runner_core::forecast::Waiting;
 use runner_core::health::Health;
+use runner_core::isolation::{Advisory, Isolation};
 use runner_core::job::{JobKey, JobReport, Standing};
 use runner_core::plan::{Action, Plan, plan};
 use tokio::sync::watch;
@@ -47,6 +49,7 @@ pub struct Reconciler {
     resolved: watch::Sender<Option<Arc<Resolved>>>,
     noted: Vec<Problem>,
     unready: BTreeMap<String, String>,
+    advisories: Vec<Advisory>,
     housekeeping: Housekeeping,
     quotas: Quotas,
     health: Health,
@@ -67,6 +70,7 @@ impl Reconciler {
             resolved,
             noted: Vec::new(),
             unready: BTreeMap::new(),
+            advisories: Vec::new(),
             housekeeping: Housekeeping::default(),
             quotas: Quotas::default(),
             health: Health::default(),
@@ -121,9 +125,9 @@ impl Reconciler {
         let started = std::time::Instant::now();
         let mut plan = plan(&view.snapshot, now);
         self.outside.metrics.planned(started.elapsed());
-        self.show(&view, &plan);
+        self.show(&view, &plan, now);
         let wake_at = plan.wake_at.into_iter().chain(ask_again).min();
-        self.outside.reasons.send_replace(Arc::new(std::mem::take(&mut plan.reasons)));
+        self.outside.waiting.send_replace(Arc::new(Waiting::of(&mut plan)));
         self.executor.begin(plan, &view).await?;
         self.publish(&view).await;
         self.budgets.tell(&self.outside, &view, now).await;
@@ -156,6 +160,12 @@ impl Reconciler {
             tracing::info!(place, "place {place} can start runners again");
         }
         self.unready = unready;
+        let setup = &view.resolved.setup;
+        let advisories = Isolation::of(setup).advisories(setup);
+        for advisory in advisories.iter().filter(|advisory| !self.advisories.contains(advisory)) {
+            tracing::warn!(limit = advisory.limit, "ConcurrencyLimit {}: {advisory}", advisory.limit);
+        }
+        self.advisories = advisories;
         if problems != self.noted {
             for problem in problems.iter().filter(|problem| !self.noted.contains(problem)) {
                 tracing::error!(
@@ -171,8 +181,8 @@ impl Reconciler {
         }
     }
 
-    /// Counts jobs and runners for the metrics, and says why jobs wait.
-    fn show(&self, view: &View, plan: &Plan) {
+    /// Counts jobs and runners for the metrics, and says why jobs wait where that is new.
+    fn show(&self, view: &View, plan: &Plan, now: Timestamp) {
         let metrics: &Metrics = &self.outside.metrics;
         let mut standings: BTreeMap<Standing, usize> =
             Standing::ALL.into_iter().map(|one| (one, 0)).collect();
@@ -192,7 +202,6 @@ impl Reconciler {
             };
             (runner.matched.class.as_str(), runner.place.as_str(), state)
         }));
-        // What a job waits for is said when it changes; its figures change all the time.
         let reports: HashMap<&JobKey, &JobReport> = plan
             .actions
             .iter()
@@ -200,11 +209,20 @@ impl Reconciler {
                 |action| if let Action::Report { job, report } = action { Some((job, report)) } else { None },
             )
             .collect();
+        metrics.set_waiting(view.snapshot.jobs.iter().filter_map(|job| {
+            let reason = plan.reasons.get(&job.key)?;
+            let report = reports.get(&job.key).copied().unwrap_or(&job.report);
+            let waited = Duration::try_from(now.duration_since(job.state_since())).unwrap_or_default();
+            Some((reason.code(), report.class.as_deref(), waited))
+        }));
+        // What a job waits for is said when it changes; its figures change all the time.
         for job in view.snapshot.jobs.iter().filter(|_| !reports.is_empty()) {
             if let (Some(report), Some(reason)) = (reports.get(&job.key), plan.reasons.get(&job.key))
                 && job.report.reason != report.reason
             {
-                tracing::info!(job = %job.key, reason = reason.code(), "job {}: {}", job.key, reason.sentence());
+                let sentence = reason.sentence();
+                tracing::info!(job = %job.key, reason = reason.code(), "job {}: {sentence}", job.key);
+                self.outside.records.announce(&job.key, report.standing, reason);
             }
         }
     }

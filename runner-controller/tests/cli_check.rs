@@ -113,6 +113,45 @@ spec: {match: {owners: [acme]}, amount: '250.00', per: Month, timeZone: Europe/B
 }
 
 #[test]
+fn check_says_where_runners_register_and_which_limits_are_advisory() {
+    let limits = "kind: ConcurrencyLimit
+metadata: {name: app}
+spec: {match: {repositories: [acme/app]}, max: {runners: 2}}
+---
+kind: ConcurrencyLimit
+metadata: {name: nightly}
+spec: {match: {workflows: ['nightly*']}, max: {runners: 2}}
+";
+    let auto = check(&[("source.yaml", SOURCE), ("limits.yaml", limits)], &["--show-defaults"]);
+    let line = auto.out.lines().find(|line| line.contains("github.registerAt")).unwrap_or_default();
+    assert!(line.trim_start().starts_with("default"), "{line}");
+    assert!(line.ends_with("Auto: at the repository for acme (ConcurrencyLimit app)"), "{line}");
+    assert!(
+        auto.out.contains("\nnote: ConcurrencyLimit nightly: advisory within a repository"),
+        "{}",
+        auto.out
+    );
+    assert!(!auto.out.contains("note: ConcurrencyLimit app"), "{}", auto.out);
+
+    let owner = SOURCE.replace("owners:", "registerAt: Owner, owners:");
+    let owner = check(&[("source.yaml", &owner), ("limits.yaml", limits)], &[]);
+    assert!(owner.out.contains("\nnote: ConcurrencyLimit app: advisory for acme"), "{}", owner.out);
+    assert_eq!(owner.code, Some(0));
+
+    // A runner group is not left behind unasked.
+    let grouped = SOURCE.replace("owners:", "runnerGroupId: 3, owners:");
+    let grouped = check(&[("source.yaml", &grouped), ("limits.yaml", limits)], &["--show-defaults"]);
+    assert!(grouped.out.contains("Auto: at the owner, in its runner group\n"), "{}", grouped.out);
+    assert!(grouped.out.contains("\nnote: ConcurrencyLimit app: advisory for acme"), "{}", grouped.out);
+
+    let bad = SOURCE.replace("owners:", "registerAt: Nowhere, owners:");
+    let bad = check(&[("source.yaml", &bad)], &[]);
+    assert_eq!(bad.code, Some(1));
+    let remedy = "spec.github.registerAt: \"Nowhere\" is not known: it must be Auto or Owner or Repository";
+    assert!(bad.err.contains(remedy), "{}", bad.err);
+}
+
+#[test]
 fn a_usable_directory_is_summed_up_in_a_line() {
     let ran = check(&[("all.yaml", &format!("{SOURCE}---\n{CLASS}---\n{SECRET}"))], &[]);
     assert_eq!(ran.code, Some(0));

@@ -12,9 +12,12 @@ use axum::routing::get;
 use jiff::Timestamp;
 use runner_core::billing::{Bill, TimeSource};
 use runner_core::budget::{Figures, Per, Period, WhenSpent};
-use runner_core::job::JobKey;
+use runner_core::forecast::Waiting;
+use runner_core::job::{Job, JobAction, JobDescription, JobFact, JobKey, JobReport};
 use runner_core::labels::Matched;
 use runner_core::lifecycle::{Registered, Runner, RunnerFacts};
+use runner_core::limit::Capped;
+use runner_core::reason::Reason;
 use runner_core::setup::{PlaceKind, Scope, Size};
 use rust_decimal::Decimal;
 use serde_json::{Value, json};
@@ -213,9 +216,9 @@ fn row() -> LedgerRow {
 }
 
 fn api_state(memory: &Arc<Memory>) -> api::ApiState {
-    let reasons = watch::Sender::default().subscribe();
+    let waiting = watch::Sender::default().subscribe();
     let budgets = watch::Sender::default().subscribe();
-    api::ApiState { records: memory.clone(), ledger: memory.clone(), reasons, budgets }
+    api::ApiState { records: memory.clone(), ledger: memory.clone(), waiting, budgets }
 }
 
 #[tokio::test]
@@ -271,6 +274,88 @@ async fn the_api_shows_logs_and_the_ledger_with_exact_decimals() {
     assert_eq!(get("/api/v1/jobs").await.json::<Value>().await.unwrap(), json!([]));
     *memory.ledger_trouble.lock().unwrap() = Some(CallErrorKind::Unavailable);
     assert_eq!(get("/api/v1/ledger").await.status().as_u16(), 503);
+}
+
+/// A job of `acme/app` that asks for class `stint`, of which these facts are known.
+fn job(id: &str, name: &str, facts: &[(JobAction, i64)]) -> Job {
+    let fact = |(at, (action, second)): (usize, &(JobAction, i64))| JobFact {
+        id: at.to_string(),
+        action: *action,
+        heard_at: Timestamp::from_second(*second).unwrap(),
+        runner: None,
+        conclusion: None,
+    };
+    Job {
+        key: JobKey { id: id.to_owned(), ..key() },
+        description: JobDescription {
+            owner: "acme".to_owned(),
+            repository: "acme/app".to_owned(),
+            public: false,
+            name: name.to_owned(),
+            workflow: Some("ci".to_owned()),
+            url: Some(format!("https://github.com/acme/app/actions/runs/5/job/{id}")),
+            labels: vec!["stint".to_owned()],
+            created_at: None,
+        },
+        stored_at: Timestamp::UNIX_EPOCH,
+        facts: facts.iter().enumerate().map(fact).collect(),
+        report: JobReport { class: Some("stint".to_owned()), ..JobReport::default() },
+    }
+}
+
+#[tokio::test]
+async fn the_api_says_why_a_job_waits_what_would_have_to_change_and_about_how_long_it_takes() {
+    let memory = Arc::new(Memory::default());
+    let queued = |second| [(JobAction::Queued, second)];
+    let ran = [(JobAction::Queued, 0), (JobAction::InProgress, 10), (JobAction::Completed, 250)];
+    *memory.jobs.lock().unwrap() = vec![
+        job("8", "build", &queued(300)),
+        job("9", "test", &queued(301)),
+        job("7", "build", &ran),
+        Job {
+            report: JobReport { reason: Some("NoPlace".to_owned()), ..JobReport::default() },
+            ..job("6", "lint", &queued(302))
+        },
+    ];
+    let full = || Reason::LimitReached {
+        limit: "app".to_owned(),
+        group: String::new(),
+        what: Capped::Runners,
+        used: 2,
+        cap: 2,
+        needs: 1,
+    };
+    let reasons = ["8", "9"].map(|id| (JobKey { id: id.to_owned(), ..key() }, Arc::new(full()))).into();
+    let waiting = watch::Sender::new(Arc::new(Waiting { reasons, line: Vec::new() }));
+    let state = api::ApiState { waiting: waiting.subscribe(), ..api_state(&memory) };
+    let server = Server::start(api::router(state)).await;
+    let ask = async |of: &str| {
+        let url = reqwest::Url::parse_with_params(&server.url("/api/v1/why"), [("of", of)]).unwrap();
+        let answer = client().get(url).send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    };
+    let (status, text) = ask("https://github.com/acme/app/actions/runs/5/job/9?pr=1#step:2:1").await;
+    assert_eq!(status, 200, "{text}");
+    let said: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(said[0]["key"], "acme-9-1");
+    assert_eq!(said[0]["why"], "limit app: 2 of 2 runners are in use, and the job needs 1");
+    let remedy = said[0]["remedy"].as_str().unwrap();
+    assert!(remedy.contains("kubectl edit concurrencylimit app: raise spec.max.runners"), "{remedy}");
+    assert_eq!(said[0]["inLine"], json!({"rank": 2, "of": 2, "what": "limit app"}));
+    // Two runners of four minutes each: two have ended after that time.
+    assert_eq!(
+        (&said[0]["wait"], &said[0]["page"]),
+        (&json!("about 4 min"), &json!("docs/errors/LimitReached.md"))
+    );
+
+    let named: Value = serde_json::from_str(&ask("build").await.1).unwrap();
+    let keys: Vec<&str> = named.as_array().unwrap().iter().filter_map(|one| one["key"].as_str()).collect();
+    assert_eq!(keys, ["acme-8-1", "acme-7-1"], "those that wait come first");
+    // Of what no pass has looked at yet, the code alone is known.
+    let stored: Value = serde_json::from_str(&ask("lint").await.1).unwrap();
+    assert_eq!((&stored[0]["why"], &stored[0]["wait"]), (&json!("There is no place to run"), &Value::Null));
+    assert_eq!(ask("nothing like it").await.0, 404);
+    assert_eq!(ask(" ").await.0, 400);
 }
 
 #[tokio::test]

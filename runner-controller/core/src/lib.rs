@@ -6,7 +6,9 @@
 pub mod admission;
 pub mod billing;
 pub mod budget;
+pub mod forecast;
 pub mod health;
+pub mod isolation;
 pub mod job;
 pub mod labels;
 pub mod lifecycle;

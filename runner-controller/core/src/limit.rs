@@ -101,6 +101,11 @@ pub struct JobMatch {
 }
 
 impl JobMatch {
+    /// Its patterns of a dimension; none: it is about all values.
+    pub(crate) fn of(&self, dimension: Dimension) -> &[Glob] {
+        self.patterns.get(&dimension).map_or(&[], Vec::as_slice)
+    }
+
     /// Whether the value of this dimension, in lower case, is one that it is about.
     pub(crate) fn covers(&self, dimension: Dimension, value: &str) -> bool {
         self.patterns.get(&dimension).is_none_or(|globs| globs.iter().any(|glob| glob.matches_lower(value)))
@@ -120,6 +125,11 @@ impl Glob {
     /// Of a pattern as written.
     pub fn new(pattern: &str) -> Self {
         Self(pattern.to_lowercase())
+    }
+
+    /// The pattern, in lower case.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
     }
 
     /// Whether a text, as written, matches.
@@ -192,6 +202,11 @@ pub struct Caps {
 }
 
 impl Caps {
+    /// Whether it caps nothing.
+    pub fn is_empty(self) -> bool {
+        Capped::ALL.into_iter().all(|what| self.get(what).is_none())
+    }
+
     /// The cap of one kind.
     pub fn get(self, what: Capped) -> Option<u64> {
         match what {

@@ -1,20 +1,30 @@
 //! Which runner has which job, and which runners no job needs.
 //!
-//! A source may hand a runner any job that its labels cover, so the pairing is learned from what the source tells
-//! and never assumed. A runner without a job stands for the queued job that it was started for, else for the oldest
-//! other one of the same source, class, size and scope. A runner that took a job stands for none but its own.
+//! A source may hand a runner any job of its scope that its labels cover, so the pairing is learned from what the
+//! source tells and never assumed. What is known is fixed. The rest is a maximum matching between the runners that have
+//! no job and the queued jobs that they may be handed, in which a runner stays with the job that it was started for
+//! unless that would leave another job without one. A runner that took a job stands for none but its own.
+//!
+//! Jobs that wait for room under a limit are in the matching as all others, since their source hands them runners all
+//! the same; the runner goes on counting where it was started. Jobs that are refused are not: no runner is kept for
+//! them. A runner that nobody needs and that such a job may be handed is [exposed](Pairing::exposed), and goes at once.
+//! If one takes the runner of another job, its source tells, and that job gets the next runner.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 
-use jiff::Timestamp;
+mod kinds;
+mod matching;
+
+use std::collections::{HashMap, HashSet};
 
 use crate::job::{Job, JobKey, JobState};
-use crate::labels::{Matched, covers};
+use crate::labels::Matched;
 use crate::lifecycle::{Occupation, Runner};
 use crate::reason::Reason;
 use crate::setup::Scope;
+
+use self::kinds::Kinds;
 
 /// A job with what follows from its facts and the configuration.
 #[derive(Clone, Debug)]
@@ -55,11 +65,13 @@ pub struct Pairing<'a> {
     pub occupations: HashMap<&'a str, Occupation>,
     /// The runner that stands for each queued job.
     pub covered: HashMap<&'a JobKey, &'a str>,
+    /// Runners that no job needs any more and that their source may hand to a job that is refused.
+    pub exposed: HashSet<&'a str>,
 }
 
 /// Pairs jobs and runners. About linear in both.
 pub fn pair<'a>(jobs: &'a [JobView<'a>], runners: &'a [Runner]) -> Pairing<'a> {
-    let mut pairing = Pairing { occupations: told(jobs, runners), covered: HashMap::new() };
+    let mut pairing = Pairing { occupations: told(jobs, runners), ..Pairing::default() };
     let by_key: HashMap<&JobKey, &JobView<'_>> = jobs.iter().map(|view| (&view.job.key, view)).collect();
     let mut live: Vec<&Runner> = runners.iter().filter(|runner| !runner.ending()).collect();
     live.sort_by(|a, b| (a.created_at, &a.name).cmp(&(b.created_at, &b.name)));
@@ -95,41 +107,8 @@ pub fn pair<'a>(jobs: &'a [JobView<'a>], runners: &'a [Runner]) -> Pairing<'a> {
         pairing.occupations.insert(&runner.name, occupation);
     }
 
-    let mut left: Vec<&Runner> = Vec::new();
-    for runner in free {
-        match by_key.get(&runner.job) {
-            Some(view) if wants_runner(view) && !pairing.covered.contains_key(&view.job.key) => {
-                pairing.covered.insert(&view.job.key, &runner.name);
-                pairing.occupations.insert(&runner.name, Occupation::Wanted);
-            }
-            Some(_) | None => left.push(runner),
-        }
-    }
-    if left.is_empty() {
-        return pairing;
-    }
-    let mut open = uncovered(jobs, &pairing);
-    for runner in left {
-        let kind = (runner.job.source.as_str(), &runner.matched, &runner.scope);
-        let taken = open.get_mut(&kind).and_then(|views| {
-            // The class's labels may have changed since the runner registered.
-            let at = views.iter().position(|view| covers(&runner.labels, &view.job.description.labels))?;
-            views.remove(at)
-        });
-        let occupation = match taken {
-            Some(view) => {
-                pairing.covered.insert(&view.job.key, &runner.name);
-                Occupation::Wanted
-            }
-            None => {
-                let own = by_key.get(&runner.job).map(|view| view.job.state_since());
-                Occupation::Unwanted {
-                    since: own.map_or(runner.created_at, |since| since.max(runner.created_at)),
-                }
-            }
-        };
-        pairing.occupations.insert(&runner.name, occupation);
-    }
+    let kinds = Kinds::of(jobs, free, &by_key, &pairing);
+    kinds.settle(&mut pairing);
     pairing
 }
 
@@ -170,30 +149,6 @@ fn newest_ordinals(runners: &[Runner]) -> HashMap<&JobKey, u32> {
         *ordinal = runner.ordinal.max(*ordinal);
     }
     newest
-}
-
-type Kind<'a> = (&'a str, &'a Matched, &'a Scope);
-
-fn uncovered<'a>(
-    jobs: &'a [JobView<'a>],
-    pairing: &Pairing<'a>,
-) -> BTreeMap<Kind<'a>, VecDeque<&'a JobView<'a>>> {
-    let mut open: BTreeMap<Kind<'a>, Vec<(Timestamp, &JobView<'_>)>> = BTreeMap::new();
-    let covered: HashSet<&JobKey> = pairing.covered.keys().copied().collect();
-    for view in jobs {
-        if let (JobState::Queued { since, .. }, Ok(wants)) = (&view.state, &view.wants)
-            && !covered.contains(&view.job.key)
-        {
-            let kind = (view.job.key.source.as_str(), &wants.matched, &wants.scope);
-            open.entry(kind).or_default().push((*since, view));
-        }
-    }
-    open.into_iter()
-        .map(|(kind, mut views)| {
-            views.sort_by(|a, b| (a.0, &a.1.job.key).cmp(&(b.0, &b.1.job.key)));
-            (kind, views.into_iter().map(|(_, view)| view).collect())
-        })
-        .collect()
 }
 
 fn wants_runner(view: &JobView<'_>) -> bool {

@@ -80,10 +80,25 @@ pub struct Source {
     pub owners: Vec<String>,
     /// Repositories (`owner/name`) whose jobs are served; their runners register at the repository.
     pub repositories: Vec<String>,
+    /// Where runners for jobs of `owners` register.
+    pub register_at: RegisterAt,
+}
+
+/// Where runners for jobs of an owner register.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum RegisterAt {
+    /// At the owner, but at the repository where a limit tells the owner's repositories apart.
+    #[default]
+    Auto,
+    /// At the owner. A job that a limit holds back may be handed a runner of another repository's.
+    Owner,
+    /// At the repository.
+    Repository,
 }
 
 impl Source {
-    /// Where a runner for a job of this repository registers, or `None` if the repository is not served.
+    /// Where a runner for a job of this repository registers by the source's lists alone, or `None` if the repository
+    /// is not served. [`crate::isolation`] has the last word.
     ///
     /// A repository that is listed itself registers at the repository, else at its owner. Names compare without
     /// regard to case, as GitHub's do.

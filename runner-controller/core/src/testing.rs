@@ -13,7 +13,9 @@ use crate::lifecycle::{
 use crate::limit::{ConcurrencyLimit, Dimension, Glob};
 use crate::plan::{NewRunner, Snapshot, runner_name};
 use crate::reason::Reason;
-use crate::setup::{Class, Deadlines, Place, PlaceKind, PlaceState, Price, Scope, Setup, Size, Source};
+use crate::setup::{
+    Class, Deadlines, Place, PlaceKind, PlaceState, Price, RegisterAt, Scope, Setup, Size, Source,
+};
 
 /// The moment so many seconds after the tests' beginning, 2026-01-01 00:00:00 UTC.
 pub(crate) fn at(seconds: i64) -> Timestamp {
@@ -62,6 +64,7 @@ pub(crate) fn source(name: &str, owners: &[&str]) -> Source {
         allow_public: false,
         owners: owners.iter().map(|owner| (*owner).to_owned()).collect(),
         repositories: Vec::new(),
+        register_at: RegisterAt::default(),
     }
 }
 

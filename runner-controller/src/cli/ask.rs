@@ -1,4 +1,4 @@
-//! Commands that ask a running controller: `stint logs, jobs, why, bill, budgets`.
+//! Commands that ask a running controller: `stint jobs`, `why`, `logs`, `bill` and `budgets`.
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -8,6 +8,9 @@ use clap::Args;
 use runner_core::budget::money;
 use rust_decimal::Decimal;
 use serde::Deserialize;
+
+/// How many jobs are listed at most where several are meant.
+const MOST_LISTED: usize = 20;
 
 /// Where the controller's API is.
 #[derive(Debug, Args)]
@@ -36,7 +39,7 @@ pub(super) struct JobsArguments {
 /// Arguments of `stint why`.
 #[derive(Debug, Args)]
 pub(super) struct WhyArguments {
-    /// Name of a RunnerJob, the source's id of a job, its address at the source, or its name.
+    /// Name of a RunnerJob, the source's id of a job, its address or its run's as the browser shows it, or its name.
     of: String,
     #[command(flatten)]
     api: ApiArguments,
@@ -83,8 +86,7 @@ pub(super) struct Row {
 
 pub(super) async fn bill(arguments: &BillArguments) -> anyhow::Result<ExitCode> {
     let answer = get(&arguments.api, &["api", "v1", "ledger"]).await?;
-    let rows: Vec<Row> =
-        serde_json::from_str(&answer).context("the controller's answer is not understood")?;
+    let rows: Vec<Row> = understood(&answer)?;
     say!("{:<28} {:<24} {:<14} {:>8} {:>14}  RESULT", "RUNNER", "JOB", "CLASS", "SECONDS", "COST");
     for row in rows {
         let result = row.conclusion.unwrap_or(row.ended_because);
@@ -153,7 +155,7 @@ pub(super) async fn budgets(arguments: &BudgetsArguments) -> anyhow::Result<Exit
     Ok(ExitCode::SUCCESS)
 }
 
-/// A job, as far as it is shown.
+/// A job, as far as it is listed.
 #[derive(Debug, Deserialize)]
 struct JobRow {
     key: String,
@@ -161,22 +163,12 @@ struct JobRow {
     name: String,
     standing: String,
     reason: Option<String>,
-    why: Option<String>,
     runner: Option<String>,
     conclusion: Option<String>,
-    url: Option<String>,
-}
-
-impl JobRow {
-    /// Whether somebody who names a job like this may mean it: by record, by the source's id, by address or by name.
-    fn is_meant_by(&self, of: &str) -> bool {
-        let id = self.key.rsplit('-').nth(1);
-        self.key == of || id == Some(of) || self.url.as_deref() == Some(of) || self.name == of
-    }
 }
 
 pub(super) async fn jobs(arguments: &JobsArguments) -> anyhow::Result<ExitCode> {
-    let rows = fetch_jobs(&arguments.api).await?;
+    let rows: Vec<JobRow> = understood(&get(&arguments.api, &["api", "v1", "jobs"]).await?)?;
     say!("{:<24} {:<28} {:<9} {:<22} ABOUT", "RUNNERJOB", "JOB", "STATE", "RUNNER");
     for row in rows {
         let about = row.conclusion.or(row.reason).unwrap_or_default();
@@ -187,41 +179,110 @@ pub(super) async fn jobs(arguments: &JobsArguments) -> anyhow::Result<ExitCode> 
     Ok(ExitCode::SUCCESS)
 }
 
+/// What is said of a job that somebody asks about.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Answer {
+    key: String,
+    repository: String,
+    workflow: Option<String>,
+    name: String,
+    standing: String,
+    since: String,
+    reason: Option<String>,
+    why: Option<String>,
+    remedy: Option<String>,
+    in_line: Option<InLine>,
+    wait: Option<String>,
+    page: Option<String>,
+    runner: Option<String>,
+    conclusion: Option<String>,
+    url: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct InLine {
+    rank: usize,
+    of: usize,
+    what: String,
+}
+
+impl Answer {
+    fn text(&self) -> String {
+        let workflow = self.workflow.as_ref().map(|workflow| format!("{workflow} / ")).unwrap_or_default();
+        let mut lines = vec![format!(
+            "{} ({}: {workflow}{}) is {} since {}",
+            self.key, self.repository, self.name, self.standing, self.since
+        )];
+        let why = match (&self.why, &self.reason) {
+            (Some(why), Some(code)) => Some(format!("{why} ({code})")),
+            (_, code) => code.clone(),
+        };
+        let line = self.in_line.as_ref().map(|line| match line.of {
+            1 => format!("alone, for {}", line.what),
+            of => format!("number {} of {of} that wait for {}", line.rank, line.what),
+        });
+        let parts = [
+            ("why", why),
+            ("change", self.remedy.clone()),
+            ("in line", line),
+            ("wait", self.wait.clone()),
+            ("result", self.conclusion.clone()),
+            ("runner", self.runner.clone()),
+            ("job", self.url.clone()),
+            ("see", self.page.clone()),
+        ];
+        let told = parts.into_iter().filter_map(|(word, text)| Some((word, text?)));
+        lines.extend(told.map(|(word, text)| format!("  {:<9}{text}", format!("{word}:"))));
+        lines.join("\n")
+    }
+}
+
 pub(super) async fn why(arguments: &WhyArguments) -> anyhow::Result<ExitCode> {
-    let rows = fetch_jobs(&arguments.api).await?;
-    let meant: Vec<JobRow> = rows.into_iter().filter(|row| row.is_meant_by(&arguments.of)).collect();
-    anyhow::ensure!(
-        !meant.is_empty(),
-        "no job is stored by {:?}: name a RunnerJob, the source's id of a job, its address or its name; `stint jobs` lists \
-         them, and GitHub's list of deliveries shows what reached Stint",
+    let answer = ask(&arguments.api, &["api", "v1", "why"], &[("of", &arguments.of)]).await?;
+    let meant: Vec<Answer> = understood(&answer)?;
+    if let [one] = meant.as_slice() {
+        say!("{}", one.text());
+        return Ok(ExitCode::SUCCESS);
+    }
+    say!(
+        "{} jobs are meant by {:?}; ask for one by its RUNNERJOB or its address:",
+        meant.len(),
         arguments.of
     );
-    for row in meant {
-        let subject = format!("{} ({}: {}) is {}", row.key, row.repository, row.name, row.standing);
-        match (row.why.or_else(|| row.reason.clone()), row.reason) {
-            (Some(why), Some(code)) => say!("{subject}: {why}. See docs/errors/{code}.md"),
-            (_, _) => match (row.conclusion, row.runner) {
-                (Some(conclusion), _) => say!("{subject}: {conclusion}"),
-                (None, Some(runner)) => say!("{subject} on {runner}"),
-                (None, None) => say!("{subject}"),
-            },
-        }
+    say!("{:<24} {:<28} {:<9} {:<20} {:<18} ADDRESS", "RUNNERJOB", "JOB", "STATE", "SINCE", "ABOUT");
+    for one in meant.iter().take(MOST_LISTED) {
+        let about = one.conclusion.as_ref().or(one.reason.as_ref()).cloned().unwrap_or_default();
+        let job = format!("{}: {}", one.repository, one.name);
+        let url = one.url.clone().unwrap_or_default();
+        let text =
+            format!("{:<24} {job:<28} {:<9} {:<20} {about:<18} {url}", one.key, one.standing, one.since);
+        say!("{}", text.trim_end());
+    }
+    if meant.len() > MOST_LISTED {
+        say!("and {} more", meant.len() - MOST_LISTED);
     }
     Ok(ExitCode::SUCCESS)
 }
 
-async fn fetch_jobs(api: &ApiArguments) -> anyhow::Result<Vec<JobRow>> {
-    let answer = get(api, &["api", "v1", "jobs"]).await?;
-    serde_json::from_str(&answer).context("the controller's answer is not understood")
+fn understood<T: serde::de::DeserializeOwned>(answer: &str) -> anyhow::Result<T> {
+    serde_json::from_str(answer).context("the controller's answer is not understood")
 }
 
 async fn get(at: &ApiArguments, path: &[&str]) -> anyhow::Result<String> {
+    ask(at, path, &[]).await
+}
+
+async fn ask(at: &ApiArguments, path: &[&str], query: &[(&str, &String)]) -> anyhow::Result<String> {
     let mut url = reqwest::Url::parse(&at.api)
         .with_context(|| format!("--api {:?} is not a URL: write it as http://127.0.0.1:9091", at.api))?;
     match url.path_segments_mut() {
         Ok(mut segments) => segments.pop_if_empty().extend(path),
         Err(()) => anyhow::bail!("--api {:?} is not a URL: write it as http://127.0.0.1:9091", at.api),
     };
+    if !query.is_empty() {
+        url.query_pairs_mut().extend_pairs(query);
+    }
     let answer = reqwest::get(url).await.with_context(|| {
         format!(
             "no controller answers at {}: pass the --api-listen address of a running one as --api; in a cluster, forward \
@@ -238,4 +299,31 @@ async fn get(at: &ApiArguments, path: &[&str]) -> anyhow::Result<String> {
         if said.is_empty() { status.to_string() } else { said.to_owned() }
     );
     Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_tells_all_that_is_known_and_nothing_else() {
+        let mut answer: Answer = serde_json::from_value(serde_json::json!({
+            "key": "acme-9-1", "repository": "acme/app", "workflow": "ci", "name": "test", "standing": "Waiting",
+            "since": "2026-01-01T00:00:00Z", "reason": "LimitReached", "why": "limit app is full",
+            "remedy": "raise it", "inLine": {"rank": 2, "of": 3, "what": "limit app"}, "wait": "about 4 min",
+            "page": "docs/errors/LimitReached.md",
+        }))
+        .unwrap();
+        assert_eq!(
+            answer.text(),
+            "acme-9-1 (acme/app: ci / test) is Waiting since 2026-01-01T00:00:00Z
+  why:     limit app is full (LimitReached)
+  change:  raise it
+  in line: number 2 of 3 that wait for limit app
+  wait:    about 4 min
+  see:     docs/errors/LimitReached.md"
+        );
+        answer.in_line = Some(InLine { rank: 1, of: 1, what: "limit app".to_owned() });
+        assert!(answer.text().contains("in line: alone, for limit app"), "{}", answer.text());
+    }
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
+use runner_core::isolation::Isolation;
 use runner_core::setup::PlaceKind;
 
 use super::run::InstallationArguments;
@@ -119,6 +120,9 @@ fn report(resolved: &Resolved) -> String {
     }
     if setup.classes.is_empty() {
         text.push_str("note: no RunnerClass is usable, so no job gets a runner\n");
+    }
+    for advisory in Isolation::of(setup).advisories(setup) {
+        let _ = writeln!(text, "note: ConcurrencyLimit {}: {advisory}", advisory.limit);
     }
     let counted = [
         count(setup.sources.len(), "source", "sources"),

@@ -36,7 +36,7 @@ enum Command {
     Logs(ask::LogsArguments),
     /// List the jobs that are stored.
     Jobs(ask::JobsArguments),
-    /// Say in one line why a job waits, or where it stands.
+    /// Say why a job waits, what would have to change, and about how long it takes.
     Why(ask::WhyArguments),
     /// Show what runners cost.
     Bill(ask::BillArguments),

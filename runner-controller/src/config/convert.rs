@@ -10,13 +10,13 @@ use runner_core::lifecycle::{
     AgentFacts, GroupFacts, Launched, Registered, Runner as CoreRunner, RunnerFact, RunnerFacts, Teardown,
 };
 use runner_core::plan::NewRunner;
-use runner_core::quota::{Change, Past};
+use runner_core::reason::gist;
 use runner_core::setup::{PlaceKind, Scope, Size};
 
 use serde_json::Value;
 
 use super::records::{
-    ActionName, AgentRecord, ChangeRecord, FactRecord, GroupRecord, LaunchedRecord, PlaceKindName,
+    ActionName, AgentRecord, ConditionRecord, FactRecord, GroupRecord, LaunchedRecord, PlaceKindName,
     RegisteredRecord, Runner, RunnerJob, RunnerJobSpec, RunnerJobStatus, RunnerSpec, RunnerStatus,
     TeardownRecord,
 };
@@ -128,7 +128,52 @@ fn job_report(status: &RunnerJobStatus) -> JobReport {
     }
 }
 
-/// The status of a job's record.
+/// The condition that tells whether a runner was started for a job.
+pub const ADMITTED: &str = "Admitted";
+/// The status of a condition that holds.
+const TRUE: &str = "True";
+
+/// The conditions of a job's record. `known`: whether it was admitted before, and since when, which stays while that does.
+pub fn job_conditions(
+    report: &JobReport,
+    known: Option<(bool, Timestamp)>,
+    now: Timestamp,
+) -> Vec<ConditionRecord> {
+    let waits = |word: &str| {
+        let code = report.reason.as_deref().unwrap_or(word);
+        let gist = gist(code).unwrap_or("It has no runner.");
+        (false, code.to_owned(), format!("{gist} See docs/errors/{code}.md."))
+    };
+    let word = report.standing.as_str();
+    let (admitted, reason, message) = match report.standing {
+        Standing::Stored => return Vec::new(),
+        Standing::Waiting | Standing::Refused | Standing::GivenUp => waits(word),
+        Standing::Starting => (true, word.to_owned(), "A runner is being started for it.".to_owned()),
+        Standing::Running => (true, word.to_owned(), "A runner has it.".to_owned()),
+        Standing::Ended => {
+            let had = report.runner.is_some() || report.runners_started > 0;
+            let message = if had { "It is over." } else { "It was over before it had a runner." };
+            (had, word.to_owned(), message.to_owned())
+        }
+    };
+    let since = known.filter(|(before, _)| *before == admitted).map(|(_, since)| since);
+    vec![ConditionRecord {
+        kind: ADMITTED.to_owned(),
+        status: if admitted { TRUE } else { "False" }.to_owned(),
+        reason,
+        message,
+        last_transition_time: since.unwrap_or(now),
+    }]
+}
+
+/// Whether a job's record says that it was admitted, and since when it says so.
+pub fn admitted(record: &RunnerJob) -> Option<(bool, Timestamp)> {
+    let conditions = &record.status.as_ref()?.conditions;
+    let found = conditions.iter().find(|condition| condition.kind == ADMITTED)?;
+    Some((found.status == TRUE, found.last_transition_time))
+}
+
+/// The status of a job's record, but for its conditions.
 pub fn job_status(report: &JobReport) -> RunnerJobStatus {
     RunnerJobStatus {
         state: Some(report.standing.as_str().to_owned()),
@@ -141,6 +186,7 @@ pub fn job_status(report: &JobReport) -> RunnerJobStatus {
         counted: report.counted,
         retry_after: report.retry_after,
         ended_at: report.ended_at,
+        conditions: Vec::new(),
     }
 }
 
@@ -334,20 +380,5 @@ fn state_word(facts: &RunnerFacts) -> &'static str {
     }
 }
 
-/// What an `Admission` remembers of groups that were made and deleted.
-pub fn past(records: &BTreeMap<String, Vec<ChangeRecord>>) -> Past {
-    let changes = |of: &Vec<ChangeRecord>| {
-        of.iter().map(|one| (one.at, Change { creates: one.creates, deletes: one.deletes })).collect()
-    };
-    records.iter().map(|(quota, of)| (quota.clone(), changes(of))).collect()
-}
-
-/// What is to be remembered of groups that were made and deleted, as an `Admission` writes it.
-pub fn past_records(past: &Past) -> BTreeMap<String, Vec<ChangeRecord>> {
-    let records = |of: &BTreeMap<Timestamp, Change>| {
-        of.iter()
-            .map(|(at, one)| ChangeRecord { at: *at, creates: one.creates, deletes: one.deletes })
-            .collect()
-    };
-    past.iter().map(|(quota, of)| (quota.clone(), records(of))).collect()
-}
+#[cfg(test)]
+mod tests;

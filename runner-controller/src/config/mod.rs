@@ -2,6 +2,7 @@
 //!
 //! The kinds derive their CustomResourceDefinitions; the same documents are read from a cluster and from a directory.
 
+pub mod admission;
 pub mod budget;
 pub mod class;
 pub mod convert;
@@ -24,11 +25,12 @@ use jiff::SignedDuration;
 use runner_core::limit::PriorityRule;
 use runner_core::setup::{Place, Setup};
 
+pub use admission::Admission;
 pub use budget::{Budget, BudgetSpec};
 pub use class::{RunnerClass, RunnerClassSpec};
 pub use limit::{ConcurrencyLimit, ConcurrencyLimitSpec};
 pub use place::{Callback, RunnerPlace, RunnerPlaceSpec};
-pub use records::{Admission, Runner, RunnerJob};
+pub use records::{Runner, RunnerJob};
 pub use resolve::resolve;
 pub use source::{RunnerSource, RunnerSourceSpec};
 

@@ -1,4 +1,4 @@
-//! `RunnerJob`, `Runner` and `Admission`: what Stint writes and people read.
+//! `RunnerJob` and `Runner`: what Stint writes and people read.
 //!
 //! A `RunnerJob`'s spec is what its source told (written by intake alone), its status what the planner makes of it.
 
@@ -31,6 +31,12 @@ use serde::{Deserialize, Serialize};
     printcolumn(name = "Job", type_ = "string", json_path = ".spec.name"),
     printcolumn(name = "Runner", type_ = "string", json_path = ".status.runner"),
     printcolumn(name = "Result", type_ = "string", json_path = ".status.conclusion"),
+    printcolumn(
+        name = "About",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Admitted')].message",
+        priority = 1
+    ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
@@ -130,6 +136,27 @@ pub struct RunnerJobStatus {
     /// When it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<Timestamp>,
+    /// `Admitted`: whether a runner was started for it, and why not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<ConditionRecord>,
+}
+
+/// A condition as Kubernetes knows them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ConditionRecord {
+    /// What it is about.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// True or False.
+    pub status: String,
+    /// Why, in a word: where it is False, a code with a page in docs/errors.
+    pub reason: String,
+    /// Why, in a sentence without figures: `stint why` has those.
+    pub message: String,
+    /// When the status last changed.
+    pub last_transition_time: Timestamp,
 }
 
 /// One runner, from its reservation until it is gone and billed.
@@ -335,53 +362,4 @@ pub struct GroupRecord {
     /// Why Azure could not provision it, if so.
     #[serde(default)]
     pub failed: Option<String>,
-}
-
-/// The reservations of one shard: a runner that is not reserved here is never started.
-#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[kube(
-    group = "stint.dev",
-    version = "v1alpha1",
-    kind = "Admission",
-    plural = "admissions",
-    namespaced,
-    derive = "PartialEq",
-    derive = "Default",
-    doc = "Reservations of runners, changed by compare-and-swap only. Written by Stint.",
-    printcolumn(name = "Epoch", type_ = "integer", json_path = ".spec.epoch"),
-    printcolumn(name = "Holder", type_ = "string", json_path = ".spec.holder"),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
-)]
-#[serde(rename_all = "camelCase")]
-pub struct AdmissionSpec {
-    /// Counts the processes that have acted; each one raises it before it acts.
-    #[serde(default)]
-    pub epoch: u64,
-    /// Who acts.
-    #[serde(default)]
-    pub holder: String,
-    /// The ledger that holds this installation's rows: a replica with another one must not act.
-    #[serde(default)]
-    pub ledger: String,
-    /// Reserved runner names.
-    #[serde(default)]
-    pub reserved: Vec<String>,
-    /// Container groups that were made and deleted lately and whose runners' records are gone, by subscription and region:
-    /// Azure limits both, and a process that takes over must not exceed that.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub changes: BTreeMap<String, Vec<ChangeRecord>>,
-}
-
-/// Container groups that were made and deleted until a moment.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct ChangeRecord {
-    /// The moment.
-    pub at: Timestamp,
-    /// Groups made.
-    #[serde(default)]
-    pub creates: u32,
-    /// Groups deleted.
-    #[serde(default)]
-    pub deletes: u32,
 }

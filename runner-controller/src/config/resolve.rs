@@ -8,10 +8,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::SignedDuration;
-use runner_core::setup::{Class, Deadlines, Settings, Setup, Size, Source};
+use runner_core::isolation::Isolation;
+use runner_core::setup::{Class, Deadlines, RegisterAt, Settings, Setup, Size, Source};
 
 use super::origins::{Collector, From};
-use super::source::PublicRepositories;
+use super::source::{PublicRepositories, RegisterAtSpec};
 use super::{
     DEFAULT_IMAGE, Documents, Installation, Problem, Resolved, ResolvedClass, ResolvedSource,
     RunnerClassSpec, RunnerSourceSpec, pod_template, quantity,
@@ -20,6 +21,8 @@ use crate::ports::VirtualNodeSeen;
 
 /// The longest value of a label in Kubernetes.
 const MAX_CLASS_NAME: usize = 63;
+/// Where a source says where its runners register.
+const REGISTER_AT: &str = "github.registerAt";
 
 /// Resolves the documents. One with a problem is left out and named in `problems`; the others are used.
 pub fn resolve(documents: &Documents, nodes: &[VirtualNodeSeen], installation: &Installation) -> Resolved {
@@ -64,6 +67,7 @@ pub fn resolve(documents: &Documents, nodes: &[VirtualNodeSeen], installation: &
     places::resolve(&mut resolved, documents, nodes, installation);
     limits::resolve(&mut resolved, documents);
     budgets::resolve(&mut resolved, documents);
+    registrations(&mut resolved);
     let unknown: Vec<(String, String)> = documents
         .classes
         .iter()
@@ -87,6 +91,28 @@ pub fn resolve(documents: &Documents, nodes: &[VirtualNodeSeen], installation: &
 impl Resolved {
     fn problem(&mut self, kind: &'static str, name: &str, message: String) {
         self.problems.push(Problem { kind, name: name.to_owned(), message });
+    }
+}
+
+/// Says beside each source where its runners register, now that limits are known.
+fn registrations(resolved: &mut Resolved) {
+    let isolation = Isolation::of(&resolved.setup);
+    for source in resolved.setup.sources.values().filter(|source| source.register_at == RegisterAt::Auto) {
+        let apart: Vec<String> = source
+            .owners
+            .iter()
+            .filter_map(|owner| {
+                let limit = isolation.separating(&source.name, owner, None)?;
+                Some(format!("at the repository for {owner} (ConcurrencyLimit {})", limit.name))
+            })
+            .collect();
+        let origin = resolved.origins.iter_mut().find(|origin| {
+            (origin.kind, origin.name.as_str(), origin.field.as_str())
+                == ("RunnerSource", source.name.as_str(), REGISTER_AT)
+        });
+        if let Some(origin) = origin.filter(|_| !apart.is_empty()) {
+            origin.value = format!("{}: {}", origin.value, apart.join(", "));
+        }
     }
 }
 
@@ -151,6 +177,16 @@ fn source(
     let api_url =
         origins.or_default("github.apiUrl", github.api_url.as_ref(), "https://api.github.com".to_owned());
     let runner_group_id = origins.or_default("github.runnerGroupId", github.runner_group_id.as_ref(), 1);
+    let register_at = github.register_at.unwrap_or_default();
+    // A group restricts repositories and workflows, and a repository's own runners are in none: only an admin may choose
+    // to leave it.
+    let (register_at, shown) = match (register_at, runner_group_id) {
+        (RegisterAtSpec::Auto, 2..) => {
+            (RegisterAt::Owner, "Auto: at the owner, in its runner group".to_owned())
+        }
+        (other, _) => (other.into(), format!("{other:?}")),
+    };
+    origins.note(REGISTER_AT, shown, given(github.register_at.is_some()));
     let public = github.public_repositories.unwrap_or_default();
     origins.note(
         "github.publicRepositories",
@@ -167,6 +203,7 @@ fn source(
         allow_public: public == PublicRepositories::Allow,
         owners: github.owners.clone(),
         repositories: github.repositories.clone(),
+        register_at,
     };
     let resolved = ResolvedSource {
         name: name.to_owned(),

@@ -3,6 +3,7 @@
 #![expect(clippy::duplicated_attributes, reason = "every printer column of a kind names its own type")]
 
 use kube::{CustomResource, KubeSchema};
+use runner_core::setup::RegisterAt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -57,6 +58,11 @@ pub struct GitHubSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub runner_group_id: Option<u64>,
+    /// Where runners for jobs of `owners` register. Default: Auto: at the organization, but at the repository where a
+    /// ConcurrencyLimit tells the organization's repositories apart, which needs the permission *Administration*, write;
+    /// always at the organization where `runnerGroupId` names another group than the default one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub register_at: Option<RegisterAtSpec>,
     /// Whether jobs of public repositories get runners. Default: Refuse, since anybody can propose code to them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub public_repositories: Option<PublicRepositories>,
@@ -67,6 +73,28 @@ pub struct GitHubSpec {
     /// PEM certificates to trust besides the public ones, for GitHub Enterprise Server or an inspecting proxy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_bundle: Option<String>,
+}
+
+/// Where runners for jobs of an organization register.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum RegisterAtSpec {
+    /// At the organization, but at the repository where a ConcurrencyLimit tells repositories apart.
+    #[default]
+    Auto,
+    /// At the organization. Jobs that a limit holds back may be handed runners that were started for others.
+    Owner,
+    /// At the repository.
+    Repository,
+}
+
+impl From<RegisterAtSpec> for RegisterAt {
+    fn from(spec: RegisterAtSpec) -> Self {
+        match spec {
+            RegisterAtSpec::Auto => RegisterAt::Auto,
+            RegisterAtSpec::Owner => RegisterAt::Owner,
+            RegisterAtSpec::Repository => RegisterAt::Repository,
+        }
+    }
 }
 
 /// Whether jobs of public repositories get runners.

@@ -1,8 +1,8 @@
-//! kube's errors, as the ports' own.
+//! kube's errors, as the ports' own, and deletion, for which one of them is none.
 
 use kube::Error;
 
-use crate::ports::{CallError, CallErrorKind};
+use crate::ports::{CallError, CallErrorKind, CallResult};
 
 /// Translates an error of a call, with the name of what was called.
 #[expect(clippy::wildcard_enum_match_arm, reason = "kube's error has many variants that mean the same here")]
@@ -44,4 +44,22 @@ fn one_line(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text.replace('\n', " ")
+}
+
+/// Deletes an object; gone already is no error.
+pub(super) async fn delete<K>(
+    api: &kube::Api<K>,
+    name: &str,
+    params: &kube::api::DeleteParams,
+) -> CallResult<()>
+where
+    K: kube::Resource + Clone + std::fmt::Debug + serde::de::DeserializeOwned,
+{
+    match api.delete(name, params).await {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            let error = call_error("delete", &error);
+            if error.kind == CallErrorKind::NotFound { Ok(()) } else { Err(error) }
+        }
+    }
 }

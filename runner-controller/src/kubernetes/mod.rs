@@ -2,6 +2,7 @@
 //!
 //! No kube type leaves this folder, save those of the API types in `config`.
 
+mod announcer;
 mod cache;
 mod documents;
 mod errors;
@@ -10,6 +11,7 @@ pub mod pod;
 mod pods;
 mod records;
 mod reservations;
+mod seen;
 mod trimmed;
 
 use std::path::Path;

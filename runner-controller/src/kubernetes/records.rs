@@ -13,48 +13,39 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Resource};
 use runner_core::budget::Figures;
-use runner_core::job::{Job, JobKey, JobReport, READ_PREFIX, Told};
+use runner_core::job::{JobKey, JobReport, READ_PREFIX, Standing, Told};
 use runner_core::lifecycle::{Runner as CoreRunner, RunnerFact};
 use runner_core::plan::NewRunner;
 use runner_core::quota::Past;
+use runner_core::reason::Reason;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::announcer::Announcer;
 use super::cache::{Cache, follow, version_of};
 use super::documents::DocumentsInCluster;
-use super::errors::call_error;
+use super::errors::{call_error, delete};
 use super::reservations::Reservations;
+use super::seen::{SeenJob, SeenRunner};
 use super::{Cluster, FINALIZER, INSTALLATION_LABEL, RUNNER_LABEL};
+use crate::clock;
+use crate::config::records::RunnerJobStatus;
 use crate::config::{Documents, Problem, Runner, RunnerJob, convert};
 use crate::ports::{CallError, CallErrorKind, CallResult, Observed, Records, Stored};
 
 /// Records and documents in a namespace of a cluster.
 pub struct KubernetesRecords {
     cluster: Cluster,
-    jobs: Arc<Cache<Job>>,
+    jobs: Arc<Cache<SeenJob>>,
     runners: Arc<Cache<SeenRunner>>,
     documents: DocumentsInCluster,
     reservations: Reservations,
+    announcer: Announcer,
     changed: Arc<Notify>,
     most_jobs: usize,
     _watches: Vec<AbortOnDropHandle<()>>,
-}
-
-#[derive(Clone, PartialEq)]
-struct SeenRunner {
-    runner: CoreRunner,
-    uid: String,
-    version: String,
-}
-
-fn seen(record: &Runner) -> SeenRunner {
-    SeenRunner {
-        runner: convert::runner(record),
-        uid: record.meta().uid.clone().unwrap_or_default(),
-        version: record.meta().resource_version.clone().unwrap_or_default(),
-    }
 }
 
 impl KubernetesRecords {
@@ -64,10 +55,10 @@ impl KubernetesRecords {
         let (jobs, runners) = (Cache::new(changed.clone()), Cache::new(changed.clone()));
         let watches = vec![
             follow(jobs.clone(), cluster.api(), None, |job: Result<&RunnerJob, String>| {
-                job.ok().map(convert::job)
+                job.ok().map(SeenJob::of)
             }),
             follow(runners.clone(), cluster.api(), None, |runner: Result<&Runner, String>| {
-                runner.ok().map(seen)
+                runner.ok().map(SeenRunner::of)
             }),
         ];
         Self {
@@ -75,6 +66,7 @@ impl KubernetesRecords {
             runners,
             documents: DocumentsInCluster::watch(&cluster, &changed),
             reservations: Reservations::of(&cluster),
+            announcer: Announcer::start(&cluster),
             cluster,
             changed,
             most_jobs,
@@ -118,7 +110,7 @@ impl Cluster {
 impl Records for KubernetesRecords {
     fn observe(&self) -> Option<Observed> {
         Some(Observed {
-            jobs: self.jobs.all()?.into_iter().map(|(_, job)| job).collect(),
+            jobs: self.jobs.all()?.into_iter().map(|(_, seen)| seen.job).collect(),
             runners: self.runners.all()?.into_iter().map(|(_, seen)| seen.runner).collect(),
             reserved: self.reservations.all(),
         })
@@ -159,7 +151,7 @@ impl Records for KubernetesRecords {
     async fn tell(&self, told: &Told) -> CallResult<Stored> {
         let name = told.key.to_string();
         let (id, fact) = convert::fact_record(&told.fact);
-        let known = self.jobs.get(&name);
+        let known = self.jobs.get(&name).map(|seen| seen.job);
         let told_before = known.as_ref().is_some_and(|job| job.facts.iter().any(|known| known.id == id));
         if told_before {
             return Ok(Stored::Known);
@@ -167,7 +159,7 @@ impl Records for KubernetesRecords {
         if known.is_none()
             && let Some(stored) = self.create_job(&name, told).await?
         {
-            self.jobs.apply(&name, version_of(&stored), convert::job(&stored));
+            self.jobs.apply(&name, version_of(&stored), SeenJob::of(&stored));
             return Ok(Stored::NewJob);
         }
         let mut facts = serde_json::Map::new();
@@ -190,17 +182,26 @@ impl Records for KubernetesRecords {
             .patch(&name, &PatchParams::default(), &patch)
             .await
             .map_err(|error| call_error("add a fact to a RunnerJob", &error))?;
-        self.jobs.apply(&name, version_of(&stored), convert::job(&stored));
+        self.jobs.apply(&name, version_of(&stored), SeenJob::of(&stored));
         Ok(Stored::Added)
+    }
+
+    fn announce(&self, job: &JobKey, standing: Standing, reason: &Reason) {
+        let name = job.to_string();
+        if let Some(seen) = self.jobs.get(&name) {
+            self.announcer.announce(&name, &seen.uid, standing, reason);
+        }
     }
 
     async fn report(&self, job: &JobKey, report: &JobReport) -> CallResult<()> {
         let name = job.to_string();
-        let status = convert::job_status(report);
+        let known = self.jobs.get(&name).and_then(|seen| seen.admitted);
+        let conditions = convert::job_conditions(report, known, clock::now());
+        let status = RunnerJobStatus { conditions, ..convert::job_status(report) };
         // A merge patch needs the absent fields spelled out, so that old values go.
         let mut value = json!({
             "state": null, "reason": null, "class": null, "runner": null, "conclusion": null,
-            "retryAfter": null, "endedAt": null,
+            "retryAfter": null, "endedAt": null, "conditions": null,
         });
         if let (Some(fields), Ok(serde_json::Value::Object(set))) =
             (value.as_object_mut(), serde_json::to_value(&status))
@@ -214,7 +215,7 @@ impl Records for KubernetesRecords {
             .patch_status(&name, &PatchParams::default(), &patch)
             .await
             .map_err(|error| call_error("write a RunnerJob's status", &error))?;
-        self.jobs.apply(&name, version_of(&stored), convert::job(&stored));
+        self.jobs.apply(&name, version_of(&stored), SeenJob::of(&stored));
         Ok(())
     }
 
@@ -249,7 +250,7 @@ impl Records for KubernetesRecords {
         record.metadata.labels = Some(self.cluster.labels(&new.name));
         match self.cluster.api::<Runner>().create(&PostParams::default(), &record).await {
             Ok(stored) => {
-                self.runners.apply(&new.name, version_of(&stored), seen(&stored));
+                self.runners.apply(&new.name, version_of(&stored), SeenRunner::of(&stored));
                 Ok(())
             }
             Err(error) => {
@@ -283,7 +284,7 @@ impl Records for KubernetesRecords {
             .patch_status(runner, &PatchParams::default(), &patch)
             .await
             .map_err(|error| call_error("write a Runner's status", &error))?;
-        self.runners.apply(runner, version_of(&stored), seen(&stored));
+        self.runners.apply(runner, version_of(&stored), SeenRunner::of(&stored));
         Ok(())
     }
 
@@ -386,19 +387,5 @@ impl Cluster {
             (INSTALLATION_LABEL.to_owned(), self.installation.clone()),
             (RUNNER_LABEL.to_owned(), runner.to_owned()),
         ])
-    }
-}
-
-/// Deletes an object; gone already is no error.
-async fn delete<K>(api: &Api<K>, name: &str, params: &DeleteParams) -> CallResult<()>
-where
-    K: Resource + Clone + std::fmt::Debug + serde::de::DeserializeOwned,
-{
-    match api.delete(name, params).await {
-        Ok(_) => Ok(()),
-        Err(error) => {
-            let error = call_error("delete", &error);
-            if error.kind == CallErrorKind::NotFound { Ok(()) } else { Err(error) }
-        }
     }
 }

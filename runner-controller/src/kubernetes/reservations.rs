@@ -11,8 +11,7 @@ use runner_core::quota::Past;
 use super::Cluster;
 use super::errors::call_error;
 use crate::config::Admission;
-use crate::config::convert;
-use crate::config::records::{AdmissionSpec, ChangeRecord};
+use crate::config::admission::{self, AdmissionSpec, ChangeRecord};
 use crate::ports::{CallError, CallErrorKind, CallResult, another_ledger};
 
 /// Name of the `Admission` object: one per shard, and there is one shard.
@@ -39,12 +38,12 @@ impl Reservations {
 
     /// What earlier writes remembered of groups that were made and deleted.
     pub(super) fn remembered(&self) -> Past {
-        self.admission().map(|admission| convert::past(&admission.spec.changes)).unwrap_or_default()
+        self.admission().map(|admission| admission::past(&admission.spec.changes)).unwrap_or_default()
     }
 
     /// What the next write is to remember of them.
     pub(super) fn remember(&self, past: &Past) {
-        *self.changes.lock().unwrap_or_else(PoisonError::into_inner) = convert::past_records(past);
+        *self.changes.lock().unwrap_or_else(PoisonError::into_inner) = admission::past_records(past);
     }
 
     /// Whether a name is reserved.

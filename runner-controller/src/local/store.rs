@@ -16,8 +16,7 @@ use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use super::error::{StoreError, StoreResult};
 use super::memory::{Change, StoredRecords};
 use super::mirror::{Json, action_of, action_word};
-use crate::config::convert;
-use crate::config::records::ChangeRecord;
+use crate::config::admission::{self, ChangeRecord};
 use crate::ports::{CallErrorKind, Stored};
 
 /// Reads everything, and the epoch of the reservations.
@@ -40,7 +39,7 @@ pub(super) async fn load(db: &mut SqliteConnection) -> StoreResult<(StoredRecord
     records.reserved = reserved.into_iter().collect();
     let (epoch, changes): (i64, String) =
         sqlx::query_as("SELECT epoch, changes FROM reservations_epoch").fetch_one(db).await?;
-    records.past = convert::past(&read_changes(&changes)?);
+    records.past = admission::past(&read_changes(&changes)?);
     Ok((records, epoch))
 }
 
@@ -279,7 +278,7 @@ async fn raise_epoch(db: &mut SqliteConnection, epoch: &mut i64) -> StoreResult<
 }
 
 async fn remember(db: &mut SqliteConnection, past: &Past) -> StoreResult<()> {
-    let changes = serde_json::to_string(&convert::past_records(past))?;
+    let changes = serde_json::to_string(&admission::past_records(past))?;
     sqlx::query("UPDATE reservations_epoch SET changes = ?").bind(changes).execute(db).await?;
     Ok(())
 }

@@ -121,7 +121,7 @@ impl Controller {
         tasks.spawn(cancelled(&close, group_machines.clone().follow(records.clone(), groups.clone())));
         let sources = Arc::new(Sources::new(records.clone(), metrics.clone()));
         let resolved = watch::Sender::new(None);
-        let reasons = watch::Sender::default();
+        let waiting = watch::Sender::default();
         let budgets = watch::Sender::default();
 
         let (address, internal_address, api_address, readiness) = {
@@ -136,7 +136,7 @@ impl Controller {
             let api = api::router(ApiState {
                 records: records.clone(),
                 ledger: ledger.clone(),
-                reasons: reasons.subscribe(),
+                waiting: waiting.subscribe(),
                 budgets: budgets.subscribe(),
             });
             let listen = async |flag: &str, at: SocketAddr, router| -> anyhow::Result<SocketAddr> {
@@ -167,7 +167,7 @@ impl Controller {
             sources: sources.clone(),
             installation: settings.installation.clone(),
             metrics: metrics.clone(),
-            reasons,
+            waiting,
             spending: SpendingMemory::default(),
             budgets,
         });

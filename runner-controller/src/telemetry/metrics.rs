@@ -1,5 +1,6 @@
 //! The metrics, in one registry, under the names that docs and dashboards use.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64};
 use std::time::Duration;
@@ -130,6 +131,17 @@ struct JobLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WaitingLabels {
+    reason: &'static str,
+    class: Name,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabels {
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RunnerLabels {
     class: Name,
     place: Name,
@@ -187,6 +199,8 @@ pub struct Metrics {
     registry: Registry,
     deliveries: Family<DeliveryLabels, Counter>,
     jobs: Family<JobLabels, Gauge>,
+    waiting: Family<WaitingLabels, Gauge>,
+    oldest: Family<ReasonLabels, Gauge>,
     runners: Family<RunnerLabels, Gauge>,
     plan: Histogram,
     actions: Family<ActionLabels, Counter>,
@@ -215,6 +229,8 @@ impl Metrics {
             registry: Registry::with_prefix("stint"),
             deliveries: Family::default(),
             jobs: Family::default(),
+            waiting: Family::default(),
+            oldest: Family::default(),
             runners: Family::default(),
             plan: Histogram::new([0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0]),
             actions: Family::default(),
@@ -237,6 +253,10 @@ impl Metrics {
             metrics.deliveries.clone(),
         );
         registry.register("jobs", "Jobs on record, by where they stand", metrics.jobs.clone());
+        let help = "Jobs without a runner, by why they have none; class is none where they name none";
+        registry.register("jobs_waiting", help, metrics.waiting.clone());
+        let help = "How long the oldest of them has waited";
+        registry.register("jobs_waiting_oldest_seconds", help, metrics.oldest.clone());
         registry.register("runners", "Runners whose machine is not confirmed gone", metrics.runners.clone());
         registry.register("plan_seconds", "Time to plan one pass", metrics.plan.clone());
         registry.register(
@@ -288,6 +308,26 @@ impl Metrics {
         for (standing, count) in counts {
             let labels = JobLabels { standing: standing.as_str() };
             self.jobs.get_or_create(&labels).inc_by(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// Jobs without a runner, one item each, as (code of the reason, class, how long it has waited). Replaces what was
+    /// set before.
+    pub fn set_waiting<'a>(&self, jobs: impl IntoIterator<Item = (&'static str, Option<&'a str>, Duration)>) {
+        let (mut counts, mut oldest) = (BTreeMap::new(), BTreeMap::new());
+        for (reason, class, waited) in jobs {
+            *counts.entry((reason, class.unwrap_or("none"))).or_insert(0_i64) += 1;
+            let longest = oldest.entry(reason).or_insert(waited);
+            *longest = waited.max(*longest);
+        }
+        self.waiting.clear();
+        for ((reason, class), count) in counts {
+            self.waiting.get_or_create(&WaitingLabels { reason, class: class.into() }).set(count);
+        }
+        self.oldest.clear();
+        for (reason, waited) in oldest {
+            let seconds = i64::try_from(waited.as_secs()).unwrap_or(i64::MAX);
+            self.oldest.get_or_create(&ReasonLabels { reason }).set(seconds);
         }
     }
 
@@ -376,6 +416,12 @@ mod tests {
         metrics.delivery(None, "workflow_job", DeliveryOutcome::UnknownSource);
         metrics.set_jobs([(runner_core::job::Standing::Waiting, 2)]);
         metrics.set_runners([("stint", "aci", RunnerState::Busy), ("stint", "aci", RunnerState::Busy)]);
+        metrics.set_waiting([
+            ("ClassFull", Some("stint"), Duration::from_secs(5)),
+            ("ClassFull", Some("stint"), Duration::from_secs(7)),
+            ("ClassFull", Some("other"), Duration::from_secs(6)),
+            ("NoClassNamed", None, Duration::from_secs(90)),
+        ]);
         metrics.planned(Duration::from_millis(3));
         metrics.action("register", "done");
         metrics.call(Peer::Provider, "register", Duration::from_millis(200));
@@ -399,6 +445,11 @@ mod tests {
         for line in [
             r#"stint_deliveries_total{source="unknown",event="workflow_job",outcome="unknown_source"} 1"#,
             r#"stint_jobs{standing="Waiting"} 2"#,
+            r#"stint_jobs_waiting{reason="ClassFull",class="stint"} 2"#,
+            r#"stint_jobs_waiting{reason="ClassFull",class="other"} 1"#,
+            r#"stint_jobs_waiting{reason="NoClassNamed",class="none"} 1"#,
+            r#"stint_jobs_waiting_oldest_seconds{reason="ClassFull"} 7"#,
+            r#"stint_jobs_waiting_oldest_seconds{reason="NoClassNamed"} 90"#,
             r#"stint_runners{class="stint",place="aci",state="busy"} 2"#,
             "stint_plan_seconds_count 1",
             r#"stint_actions_total{action="register",outcome="done"} 1"#,
@@ -422,6 +473,8 @@ mod tests {
         let metrics = Metrics::new();
         metrics.set_runners([("old", "aci", RunnerState::Idle)]);
         metrics.set_runners([("new", "aci", RunnerState::Idle)]);
+        metrics.set_waiting([("NoPlace", Some("old"), Duration::ZERO)]);
+        metrics.set_waiting([]);
         assert!(!metrics.render().unwrap().contains("old"));
     }
 

@@ -1,7 +1,6 @@
 //! The API listener: what `stint` asks a running controller for. It is bound to the loopback address, and to nobody
 //! else's name: a page in a browser that made its own name resolve to this machine is refused.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::{Path, Request, State};
@@ -11,12 +10,12 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use runner_core::budget::Figures;
-use runner_core::job::{Job, JobKey};
-use runner_core::reason::Reason;
+use runner_core::forecast::Waiting;
+use runner_core::job::Job;
 use serde::Serialize;
 use tokio::sync::watch;
 
-use super::{line, unavailable};
+use super::{line, unavailable, why};
 use crate::ports::{CallError, KeptLogs, Ledger, LedgerRow, Records};
 
 /// What the API reads.
@@ -27,18 +26,19 @@ pub struct ApiState {
     /// The ledger.
     pub ledger: Arc<dyn Ledger>,
     /// Why jobs wait, are refused or were given up; empty in a replica that does not act.
-    pub reasons: watch::Receiver<Arc<BTreeMap<JobKey, Arc<Reason>>>>,
+    pub waiting: watch::Receiver<Arc<Waiting>>,
     /// How budgets stand; empty in a replica that does not act.
     pub budgets: watch::Receiver<Arc<[Figures]>>,
 }
 
-/// `GET /api/v1/logs/{runner or job}`, `/api/v1/ledger`, `/api/v1/jobs`, `/api/v1/budgets`.
+/// `GET /api/v1/logs/{runner or job}`, `/api/v1/ledger`, `/api/v1/jobs`, `/api/v1/why?of={job}`, `/api/v1/budgets`.
 pub fn router(state: ApiState) -> Router {
     Router::new()
         .route("/api/v1/logs/{of}", get(logs))
         .route("/api/v1/ledger", get(ledger))
         .route("/api/v1/jobs", get(jobs))
         .route("/api/v1/budgets", get(budgets))
+        .route("/api/v1/why", get(why::why))
         .layer(middleware::from_fn(only_local_names))
         .with_state(state)
 }
@@ -77,9 +77,9 @@ async fn ledger(State(state): State<ApiState>) -> Response {
 async fn jobs(State(state): State<ApiState>) -> Response {
     match state.records.observe() {
         Some(observed) => {
-            let reasons = state.reasons.borrow().clone();
+            let waiting = state.waiting.borrow().clone();
             let row = |job: Job| {
-                let why = reasons.get(&job.key).map(|reason| reason.sentence());
+                let why = waiting.reasons.get(&job.key).map(|reason| reason.sentence());
                 JobRow { why, ..JobRow::from(job) }
             };
             let mut jobs: Vec<_> = observed.jobs.into_iter().map(row).collect();

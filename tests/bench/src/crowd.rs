@@ -10,7 +10,7 @@ use runner_core::lifecycle::{
 use runner_core::limit::{Caps, ConcurrencyLimit, Dimension, Glob, JobMatch};
 use runner_core::plan::{Action, NewRunner, Snapshot, plan};
 use runner_core::setup::{
-    Class, Deadlines, Place, PlaceKind, PlaceState, Price, Settings, Setup, Size, Source,
+    Class, Deadlines, Place, PlaceKind, PlaceState, Price, RegisterAt, Settings, Setup, Size, Source,
 };
 
 /// The moment of the pass that is measured.
@@ -132,6 +132,7 @@ fn setup() -> Setup {
         allow_public: false,
         owners: (0..20).map(|owner| format!("owner-{owner}")).collect(),
         repositories: Vec::new(),
+        register_at: RegisterAt::default(),
     };
     setup.sources.insert(source.name.clone(), source);
     for (name, cores) in [("small", 2), ("big", 8)] {
@@ -144,6 +145,7 @@ fn setup() -> Setup {
             places: None,
             deadlines: Deadlines::default(),
             max_attempts: 3,
+            expected_duration: None,
         };
         setup.classes.insert(name.to_owned(), class);
     }

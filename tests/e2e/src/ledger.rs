@@ -12,6 +12,10 @@ pub struct LedgerRow {
     pub machine_uid: String,
     /// Runner.
     pub runner: String,
+    /// The job that it was started for.
+    pub started_for: String,
+    /// The job that ran, where that is known.
+    pub job: Option<String>,
     /// Repository of the job that ran.
     pub repository: String,
     /// Id of the group.

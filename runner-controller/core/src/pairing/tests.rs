@@ -1,16 +1,18 @@
 use std::slice::from_ref;
 
+use jiff::Timestamp;
 use proptest::prelude::*;
 
 use super::*;
 use crate::job::JobAction;
 use crate::lifecycle::RunnerFact;
+use crate::setup::Scope;
 use crate::testing::{at, job, key, runner, words};
 
 fn view(job: &Job) -> JobView<'_> {
     let matched = Matched { class: "stint".to_owned(), size: String::new() };
     let wants = Wants { matched, scope: Scope::Owner("acme".to_owned()) };
-    let refused = job.description.labels == words("refused");
+    let refused = matches!(job.description.labels.join(" ").as_str(), "refused" | "self-hosted");
     let wants = if refused { Err(Arc::new(Reason::NoPlace)) } else { Ok(Arc::new(wants)) };
     JobView { job, state: job.state(), wants, own: 0..0 }
 }
@@ -139,7 +141,7 @@ fn a_refused_job_needs_no_runner() {
 }
 
 #[test]
-fn kinds_do_not_mix() {
+fn a_runner_stands_for_what_its_source_may_hand_it() {
     let over = || job("1").told(JobAction::Completed, 9, None);
     let other = |change: fn(&mut Runner)| {
         let mut runner = runner("1", 1);
@@ -147,11 +149,43 @@ fn kinds_do_not_mix() {
         [runner]
     };
     let jobs = [over(), job("2").queued(3)];
-    check(&jobs, &other(|runner| runner.scope = Scope::Repository("acme/web".to_owned())), "1.1:unwanted@9");
-    check(&jobs, &other(|runner| runner.matched.size = "large".to_owned()), "1.1:unwanted@9");
+    let at_repository = |name: &str| Scope::Repository(name.to_owned());
+    check(&jobs, &[Runner { scope: at_repository("Acme/Web"), ..runner("1", 1) }], "1.1:wanted 2=1.1");
+    check(&jobs, &[Runner { scope: at_repository("acme/api"), ..runner("1", 1) }], "1.1:unwanted@9");
+    check(&jobs, &[Runner { scope: Scope::Owner("other".to_owned()), ..runner("1", 1) }], "1.1:unwanted@9");
+    // Labels decide, and neither class nor size.
+    check(&jobs, &other(|runner| runner.matched.size = "large".to_owned()), "1.1:wanted 2=1.1");
+    check(&jobs, &other(|runner| runner.labels = words("other")), "1.1:unwanted@9");
     // The class carries a label now that it did not when the runner registered.
     let jobs = [over(), job("2").queued(3).asking("stint gpu"), job("3").queued(5)];
     check(&jobs, &[runner("1", 1)], "1.1:wanted 3=1.1");
+}
+
+#[test]
+fn a_runner_leaves_its_own_job_only_where_that_lets_another_have_one() {
+    let picky = || Runner { labels: words("stint"), ..runner("9", 1) };
+    let able = || Runner { labels: words("stint gpu"), ..runner("1", 1) };
+    let (plain, gpu) = (job("1").queued(5), job("2").queued(1).asking("stint gpu"));
+    // Runner 1 could have the older job; its own has no other.
+    check(&[plain.clone(), gpu.clone()], &[able()], "1.1:wanted 1=1.1");
+    // Now its own has.
+    check(&[plain, gpu], &[able(), picky()], "1.1:wanted 1=9.1 2=1.1 9.1:wanted");
+}
+
+#[test]
+fn a_runner_that_nobody_needs_is_exposed_to_jobs_that_are_refused() {
+    let exposed = |jobs: &[Job]| {
+        let views: Vec<JobView<'_>> = jobs.iter().map(view).collect();
+        let runners = [runner("1", 1)];
+        !pair(&views, &runners).exposed.is_empty()
+    };
+    let over = || job("1").told(JobAction::Completed, 9, None);
+    let refused = |labels: &str| job("2").queued(3).asking(labels);
+    assert!(!exposed(&[over(), refused("refused")]), "its labels are not covered");
+    assert!(exposed(&[over(), refused("self-hosted")]));
+    assert!(!exposed(&[over(), refused("self-hosted").told(JobAction::Waiting, 4, None)]), "it is held back");
+    assert!(!exposed(&[job("1").queued(0), refused("self-hosted")]), "it is needed");
+    assert!(!exposed(&[job("1").queued(0).asking("self-hosted")]), "its own job is queued");
 }
 
 #[test]
@@ -220,4 +254,98 @@ proptest! {
         }
         prop_assert!(pairing.covered.keys().all(|covered| **covered != key("nobody")));
     }
+
+    #[test]
+    fn the_matching_is_the_largest_and_keeps_the_most_own_pairs((jobs, runners) in any_market()) {
+        let views: Vec<JobView<'_>> = jobs.iter().map(view).collect();
+        let pairing = pair(&views, &runners);
+        let may = |job: &Job, runner: &Runner| {
+            runner.scope.serves("acme", &job.description.repository)
+                && crate::labels::covers(&runner.labels, &job.description.labels)
+        };
+        let own = |job: &Job, runner: &Runner| usize::from(runner.job == job.key);
+        let mut kept = 0;
+        for (key, name) in &pairing.covered {
+            let job = jobs.iter().find(|job| job.key == **key).unwrap();
+            let runner = runners.iter().find(|runner| runner.name == *name).unwrap();
+            prop_assert!(may(job, runner), "{} stands for {:?}", name, key);
+            kept += own(job, runner);
+        }
+        prop_assert_eq!((pairing.covered.len(), kept), best(&jobs, &runners, &may, &own));
+    }
+
+    #[test]
+    fn the_matching_is_the_same_in_any_order(
+        (jobs, runners, shuffled) in any_market().prop_flat_map(|(jobs, runners)| {
+            (Just(jobs), Just(runners.clone()), Just(runners).prop_shuffle())
+        }),
+    ) {
+        let reversed: Vec<Job> = jobs.iter().rev().cloned().collect();
+        prop_assert_eq!(show(&jobs, &runners), show(&reversed, &shuffled));
+    }
+
+    #[test]
+    fn what_is_known_is_fixed((jobs, runners) in any_scene()) {
+        let views: Vec<JobView<'_>> = jobs.iter().map(view).collect();
+        let pairing = pair(&views, &runners);
+        for view in &views {
+            if let JobState::Running { runner: Some(name) } = &view.state
+                && let Some(runner) = runners.iter().find(|runner| runner.name == *name)
+            {
+                prop_assert_eq!(pairing.occupations.get(runner.name.as_str()), Some(&Occupation::Busy));
+                prop_assert!(!pairing.covered.values().any(|covered| *covered == runner.name));
+            }
+        }
+    }
+}
+
+/// The size of the largest matching, and the most own pairs that one of that size has, by trying all.
+fn best(
+    jobs: &[Job],
+    runners: &[Runner],
+    may: &impl Fn(&Job, &Runner) -> bool,
+    own: &impl Fn(&Job, &Runner) -> usize,
+) -> (usize, usize) {
+    let Some((job, others)) = jobs.split_first() else { return (0, 0) };
+    let mut best_so_far = best(others, runners, may, own);
+    for (at, runner) in runners.iter().enumerate().filter(|(_, runner)| may(job, runner)) {
+        let mut left = runners.to_vec();
+        left.remove(at);
+        let (size, kept) = best(others, &left, may, own);
+        best_so_far = best_so_far.max((size + 1, kept + own(job, runner)));
+    }
+    best_so_far
+}
+
+/// Queued jobs and idle runners of several scopes and labels, so that not everybody may have everybody.
+fn any_market() -> impl Strategy<Value = (Vec<Job>, Vec<Runner>)> {
+    let labels = || proptest::sample::subsequence(vec!["a", "b", "c"], 1..3);
+    let more = || proptest::sample::subsequence(vec!["a", "b", "c"], 0..4);
+    let jobs = proptest::collection::vec((labels(), 0..2_usize, 0..9_i64), 0..6);
+    // Of two runners for one job only the first is its own: here each job has one at most.
+    let runners = proptest::collection::btree_map(0..8_u8, (more(), 0..3_usize, 0..4_i64), 0..5);
+    (jobs, runners).prop_map(|(jobs, runners)| {
+        let repositories = ["acme/web", "acme/api"];
+        let jobs = jobs.into_iter().enumerate().map(|(id, (labels, repository, heard))| {
+            let mut job = job(&id.to_string()).queued(heard).asking(&labels.join(" "));
+            job.description.repository = repositories[repository].to_owned();
+            job
+        });
+        let jobs: Vec<Job> = jobs.collect();
+        let runners = runners.into_iter().map(|(of, (more, scope, created))| {
+            let of = of.to_string();
+            let mut new = Runner { created_at: at(created), ..runner(&of, 1) };
+            let own = jobs.iter().find(|job| job.key.id == of);
+            new.labels = words(&more.join(" "));
+            new.labels.extend(own.iter().flat_map(|job| job.description.labels.clone()));
+            new.scope = match (repositories.get(scope), own) {
+                (Some(_), Some(own)) => Scope::Repository(own.description.repository.clone()),
+                (Some(name), None) => Scope::Repository((*name).to_owned()),
+                (None, _) => Scope::Owner("acme".to_owned()),
+            };
+            new
+        });
+        let runners = runners.collect();
+        (jobs, runners)
+    })
 }

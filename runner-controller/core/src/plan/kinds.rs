@@ -6,6 +6,7 @@ use std::sync::Arc;
 use foldhash::{HashMap, HashMapExt as _};
 
 use super::Snapshot;
+use crate::isolation::Isolation;
 use crate::job::{Job, JobKey};
 use crate::labels::{self, Matched};
 use crate::lifecycle::Runner;
@@ -51,8 +52,8 @@ pub(super) struct Kind<'a> {
 }
 
 impl<'a> Kind<'a> {
-    fn of(setup: &'a Setup, job: &Job) -> Self {
-        let wants = wants(setup, job).map(Arc::new).map_err(Arc::new);
+    fn of(setup: &'a Setup, job: &'a Job, isolation: &mut Isolation<'a>) -> Self {
+        let wants = wants(setup, job, isolation).map(Arc::new).map_err(Arc::new);
         let matched = wants.as_ref().ok().map(|wants| &wants.matched);
         let class = matched.and_then(|matched| {
             let class = setup.classes.get(&matched.class)?;
@@ -68,13 +69,13 @@ impl<'a> Kind<'a> {
 pub(super) struct KindId(pub(super) usize);
 
 /// What a job asks for under this configuration.
-fn wants(setup: &Setup, job: &Job) -> Result<Wants, Reason> {
+fn wants<'a>(setup: &'a Setup, job: &'a Job, isolation: &mut Isolation<'a>) -> Result<Wants, Reason> {
     let what = &job.description;
     let source = setup
         .sources
         .get(&job.key.source)
         .ok_or_else(|| Reason::SourceMissing { source: job.key.source.clone() })?;
-    let scope = source.scope_of(&what.owner, &what.repository).ok_or_else(|| {
+    let listed = source.scope_of(&what.owner, &what.repository).ok_or_else(|| {
         Reason::RepositoryNotServed { source: source.name.clone(), repository: what.repository.clone() }
     })?;
     let matched = labels::match_class(setup, &what.labels)?;
@@ -84,6 +85,8 @@ fn wants(setup: &Setup, job: &Job) -> Result<Wants, Reason> {
             repository: what.repository.clone(),
         });
     }
+    let class = setup.classes.get(&matched.class).map_or("", |class| class.name.as_str());
+    let scope = isolation.scope(source, listed, &what.owner, &what.repository, class);
     Ok(Wants { matched, scope })
 }
 
@@ -103,10 +106,11 @@ impl<'a> Views<'a> {
         let mut kinds: Vec<Kind<'a>> = Vec::new();
         let mut ids: HashMap<Alike<'a>, KindId> = HashMap::new();
         let mut of = Vec::with_capacity(jobs.len());
+        let mut isolation = Isolation::of(&snapshot.setup);
         let mut next = 0;
         let list = jobs.into_iter().map(|job| {
             let id = *ids.entry(Alike::of(job)).or_insert_with(|| {
-                kinds.push(Kind::of(&snapshot.setup, job));
+                kinds.push(Kind::of(&snapshot.setup, job, &mut isolation));
                 KindId(kinds.len() - 1)
             });
             of.push(id);

@@ -3,6 +3,7 @@
 mod budgets;
 mod fairness;
 mod limits;
+mod pairs;
 mod passes;
 mod properties;
 mod simulation;

@@ -38,7 +38,12 @@ impl<'a> Pass<'a> {
                     .copied()
                     .unwrap_or(Occupation::Unwanted { since: runner.created_at }),
                 deadlines: class.map(|class| class.deadlines).unwrap_or_default(),
-                surplus_grace: settings.surplus_grace,
+                // What a refused job may be handed is not kept for one that may come.
+                surplus_grace: if pairing.exposed.contains(runner.name.as_str()) {
+                    SignedDuration::ZERO
+                } else {
+                    settings.surplus_grace
+                },
                 leave_after,
                 now: self.now,
             };

@@ -123,3 +123,40 @@ fn a_code_is_the_name_of_its_variant() {
 fn every_sentence_reads_as_one() {
     insta::assert_snapshot!(every().iter().map(Reason::sentence).collect::<Vec<_>>().join("\n"));
 }
+
+#[test]
+fn every_remedy_names_what_to_change() {
+    let remedies = every().into_iter().map(|reason| format!("{}: {}", reason.code(), reason.remedy()));
+    insta::assert_snapshot!(remedies.collect::<Vec<_>>().join("\n"));
+}
+
+#[test]
+fn a_remedy_is_one_line_and_names_the_field_that_caps() {
+    assert!(every().iter().all(|reason| !reason.remedy().contains('\n')));
+    let check = |reason: Reason, expect: &str| assert_eq!(reason.remedy(), expect);
+    check(
+        limit_reached("", Capped::Runners, 3, 3, 1),
+        "a runner that counts there ends by itself; for more at once: kubectl edit concurrencylimit x: raise spec.max.runners",
+    );
+    check(
+        limit_reached("", Capped::Memory, 0, 1 << 30, 2 << 30),
+        "ask for a smaller size, or: kubectl edit concurrencylimit x: raise spec.max.memory to what the job needs",
+    );
+    let named = |labels| Reason::NoClassNamed { labels: words(labels) };
+    check(
+        named("Self-Hosted big"),
+        "name a class's label in the workflow's runs-on, or create a RunnerClass named big",
+    );
+    check(named("self-hosted linux"), "name a class's label in the workflow's runs-on");
+}
+
+#[test]
+fn every_code_has_a_gist_that_the_list_of_pages_gives_too() {
+    let list = include_str!("../../../../docs/errors/README.md");
+    for code in Reason::CODES {
+        let gist = gist(code).unwrap_or_else(|| panic!("{code} has no gist"));
+        let row = format!("| [{code}]({code}.md) | {gist} |");
+        assert!(list.lines().any(|line| line == row), "docs/errors/README.md has no line {row}");
+    }
+    assert_eq!(gist("Nothing"), None);
+}

@@ -54,7 +54,7 @@ async fn jobs_that_ask_for_no_class_start_nothing_and_say_why() -> Result<()> {
                 assert_eq!(status.get("reason").and_then(Value::as_str), Some(reason), "{name}");
                 let why = bed.cli(&["why", &id.to_string()])?;
                 assert!(
-                    why.contains("is Refused: ") && why.contains(&format!("docs/errors/{reason}.md")),
+                    why.contains("is Refused since ") && why.contains(&format!("docs/errors/{reason}.md")),
                     "{why}"
                 );
             }

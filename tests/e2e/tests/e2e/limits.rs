@@ -1,10 +1,11 @@
 //! Limits that admins set while jobs run.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use e2e::{Bed, BedOptions, NAMESPACE};
-use emulator_github::Conclusion;
+use emulator_github::{Conclusion, JobSpec};
 use serde_json::{Value, json};
 
 fn limit(runners: u32) -> String {
@@ -16,10 +17,9 @@ fn limit(runners: u32) -> String {
     .to_string()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_limit_lowered_live_ends_nothing_and_raised_lets_the_next_job_start() -> Result<()> {
-    let bed = Bed::start(BedOptions::default()).await?;
-    bed.cluster.apply(&limit(2))?;
+/// Applies the limit, and waits until it is in use.
+async fn apply(bed: &Bed, runners: u32) -> Result<()> {
+    bed.cluster.apply(&limit(runners))?;
     bed.eventually("the limit to be in use", Duration::from_secs(20), |bed| {
         let ready = bed.cluster.kubectl(&[
             "get",
@@ -32,7 +32,13 @@ async fn a_limit_lowered_live_ends_nothing_and_raised_lets_the_next_job_start() 
         ])?;
         Ok(if ready == "True" { Ok(()) } else { Err(ready) })
     })
-    .await?;
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limit_lowered_live_ends_nothing_and_raised_lets_the_next_job_start() -> Result<()> {
+    let bed = Bed::start(BedOptions::default()).await?;
+    apply(&bed, 2).await?;
     let ids = (0..3).map(|_| bed.github.queue_job(bed.job())).collect::<Result<Vec<_>>>()?;
     let last = *ids.last().context("three jobs")?;
     // Which of the three waits is GitHub's choice as much as ours.
@@ -74,5 +80,109 @@ async fn a_limit_lowered_live_ends_nothing_and_raised_lets_the_next_job_start() 
     }
     bed.nothing_left(Duration::from_secs(60)).await?;
     assert_eq!(bed.ledger_equals_meter().await?.len(), 3);
+    Ok(())
+}
+
+/// GitHub hands a runner the oldest job that it may have, and all of the capped repository's are older than those of the
+/// free one: a runner that both could have would never reach the job that it was started for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_capped_repository_with_100_jobs_beside_a_free_one_takes_none_of_its_runners() -> Result<()> {
+    let bed = Bed::start(BedOptions::default()).await?;
+    apply(&bed, 2).await?;
+    for number in 0..100 {
+        bed.github.queue_job(bed.job().named(&format!("capped ({number})")))?;
+    }
+    let of_capped = |bed: &Bed| {
+        let started = bed.github.jobs().into_iter().filter(|job| job.started_at.is_some());
+        started.filter(|job| job.repository == "acme/app").collect::<Vec<_>>()
+    };
+    bed.eventually("two of the capped repository's jobs to run", Duration::from_secs(60), |bed| {
+        let run = of_capped(bed);
+        Ok(if run.len() == 2 { Ok(()) } else { Err(format!("{run:?}")) })
+    })
+    .await?;
+
+    let free = (0..5)
+        .map(|number| {
+            let job = JobSpec::new("acme/free", &["self-hosted", "stint"]).named(&format!("free ({number})"));
+            bed.github.queue_job(job.lasting(Duration::from_secs(1)))
+        })
+        .collect::<Result<Vec<_>>>()?;
+    for id in &free {
+        let job = bed.github.wait_for_end(*id, Duration::from_secs(60)).await?;
+        let waited = job.started_at.context("it ran")?.duration_since(job.queued_at);
+        assert!(waited.as_secs() < 20, "{} waited {waited}", job.name);
+    }
+    assert_eq!(of_capped(&bed).len(), 2, "no runner of the free repository's went to the capped one");
+    let rows = bed
+        .eventually("the free repository's runners to be billed", Duration::from_secs(60), |bed| {
+            let rows = tokio::runtime::Handle::current().block_on(bed.ledger())?;
+            Ok(if rows.len() == free.len() { Ok(rows) } else { Err(format!("{rows:?}")) })
+        })
+        .await?;
+    // Which of the repository's own runners a job got is GitHub's choice.
+    let free: BTreeSet<String> = free.into_iter().map(|id| format!("acme-{id}-1")).collect();
+    let started_for: BTreeSet<String> = rows.iter().map(|row| row.started_for.clone()).collect();
+    let ran: BTreeSet<String> = rows.iter().filter_map(|row| row.job.clone()).collect();
+    assert_eq!((&started_for, &ran), (&free, &free), "{rows:#?}");
+    let names: BTreeSet<&str> = rows.iter().map(|row| row.runner.as_str()).collect();
+    let jobs = bed.github.jobs().into_iter().filter(|job| job.repository == "acme/free");
+    let runners: BTreeSet<String> = jobs.filter_map(|job| job.runner_name).collect();
+    assert_eq!(names, runners.iter().map(String::as_str).collect());
+    assert_eq!(names.len(), free.len(), "one runner for each job");
+    Ok(())
+}
+
+/// The job's condition, its columns and its Events, as `kubectl` shows them to whoever has no `stint` at hand.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_says_in_its_condition_and_in_an_event_why_it_has_no_runner() -> Result<()> {
+    let bed = Bed::start(BedOptions::default()).await?;
+    let id = bed.github.queue_job(JobSpec::new("acme/app", &["self-hosted", "later"]))?;
+    let status = bed.job_stands(id, "Refused", Duration::from_secs(20)).await?;
+    let condition = |status: &Value, field: &str| {
+        let found = status.pointer(&format!("/conditions/0/{field}")).and_then(Value::as_str);
+        found.unwrap_or_default().to_owned()
+    };
+    let told = ["type", "status", "reason"].map(|field| condition(&status, field));
+    assert_eq!(told, ["Admitted", "False", "NoClassNamed"]);
+    let since = condition(&status, "lastTransitionTime");
+    let name = format!("acme-{id}-1");
+    let wide = bed.cluster.kubectl(&["get", "runnerjob", &name, "-n", NAMESPACE, "-o", "wide"])?;
+    assert!(wide.contains("None of the job's labels names a class."), "{wide}");
+    let event = bed
+        .eventually("an Event on the job", Duration::from_secs(20), |bed| {
+            let events = bed.objects("events.events.k8s.io")?;
+            let of_job =
+                |event: &&Value| event.pointer("/regarding/name").and_then(Value::as_str) == Some(&name);
+            Ok(events.iter().find(of_job).cloned().ok_or(format!("{events:?}")))
+        })
+        .await?;
+    let text = |field: &str| event.get(field).and_then(Value::as_str).unwrap_or_default();
+    assert_eq!((text("type"), text("reason")), ("Warning", "NoClassNamed"), "{event}");
+    assert!(text("note").contains("create a RunnerClass named later"), "{event}");
+    let described = bed.cluster.kubectl(&["describe", "runnerjob", &name, "-n", NAMESPACE])?;
+    assert!(
+        described.contains("NoClassNamed") && described.contains("create a RunnerClass named later"),
+        "{described}"
+    );
+
+    let class = json!({
+        "apiVersion": "stint.dev/v1alpha1", "kind": "RunnerClass",
+        "metadata": {"name": "later", "namespace": NAMESPACE},
+        "spec": {"resources": {"cpu": "1", "memory": "1Gi"}},
+    });
+    bed.cluster.apply(&class.to_string())?;
+    bed.cluster.kubectl(&[
+        "wait",
+        "--for=condition=Admitted",
+        "--timeout=20s",
+        &format!("runnerjob/{name}"),
+        "-n",
+        NAMESPACE,
+    ])?;
+    let status = bed.job_status(id)?.context("no record")?;
+    assert!(condition(&status, "lastTransitionTime") > since, "{status}");
+    let why = bed.cli(&["why", &format!("https://github.example/acme/app/actions/runs/1/job/{id}?pr=2")])?;
+    assert!(why.starts_with(&name), "{why}");
     Ok(())
 }

@@ -94,8 +94,7 @@ fn a_capped_repository_does_not_hold_up_a_free_one() {
     let mut setup = setup();
     let capped = limit("web").about(Dimension::Repository, "acme/web").most(1);
     setup.limits.insert("web".to_owned(), capped);
-    // Runners of their own scope, so that neither repository is handed the other's.
-    setup.sources.get_mut("acme").unwrap().repositories = vec!["acme/web".to_owned(), "acme/free".to_owned()];
+    // The limit has runners register at the repository, so that neither is handed the other's.
     let free =
         |id: &str, arrives| Script { repository: "acme/free".to_owned(), ..Script::new(id, arrives, 30) };
     let scripts =

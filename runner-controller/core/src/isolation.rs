@@ -1,0 +1,174 @@
+//! Where runners register, so that a limit on one repository does not hold another one's runners.
+//!
+//! A source hands a runner any queued job of its scope that its labels cover. A runner that is registered at an owner may
+//! thus be handed a job that a limit holds back, while the one that it was started for goes on waiting. Where a limit
+//! tells an owner's repositories apart, every runner that its jobs could be handed registers at the repository.
+//!
+//! What refuses public repositories needs no such thing: GitHub's runner groups leave them out unless an admin of the
+//! organization lets them in. Decides nothing about limits themselves.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use crate::limit::{ConcurrencyLimit, Dimension, Glob};
+use crate::setup::{RegisterAt, Scope, Setup, Source};
+
+/// Whose repositories limits tell apart. Made once for a pass.
+#[derive(Clone, Debug)]
+pub struct Isolation<'a> {
+    limits: Vec<&'a ConcurrencyLimit>,
+    /// Answers, by source, owner and class.
+    known: HashMap<(&'a str, &'a str, &'a str), bool>,
+}
+
+/// A limit that runners' registration does not enforce.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Advisory {
+    /// Name of the limit.
+    pub limit: String,
+    /// Why.
+    pub why: AdvisoryReason,
+}
+
+/// Why a limit's jobs may be handed runners that were started for others.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum AdvisoryReason {
+    /// The source registers all runners of this owner at the owner.
+    AtOwner {
+        /// Name of the source.
+        source: String,
+        /// The owner.
+        owner: String,
+    },
+    /// It tells workflows of one repository apart, which no registration does.
+    Workflows,
+}
+
+impl fmt::Display for Advisory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.why {
+            AdvisoryReason::AtOwner { source, owner } => write!(
+                f,
+                "advisory for {owner}: RunnerSource {source} registers all its runners at the owner (github.registerAt, or \
+                 a runner group), so jobs that the limit holds back may be handed runners that were started for other \
+                 repositories"
+            ),
+            AdvisoryReason::Workflows => f.write_str(
+                "advisory within a repository: it tells workflows apart, and GitHub hands a repository's runner to a job \
+                 of any of its workflows",
+            ),
+        }
+    }
+}
+
+impl<'a> Isolation<'a> {
+    /// Of a configuration.
+    pub fn of(setup: &'a Setup) -> Self {
+        let binds = |limit: &&ConcurrencyLimit| limit.paused || !limit.caps.is_empty();
+        Self { limits: setup.limits.values().filter(binds).collect(), known: HashMap::new() }
+    }
+
+    /// Where a runner for a job of this repository and class registers. `listed`: where it does by the source's lists
+    /// alone ([`Source::scope_of`]). A repository that is listed itself registers there, whatever limits say.
+    pub fn scope(
+        &mut self,
+        source: &'a Source,
+        listed: Scope,
+        owner: &'a str,
+        repository: &str,
+        class: &'a str,
+    ) -> Scope {
+        let separate = match (&listed, source.register_at) {
+            (Scope::Repository(_), _) | (_, RegisterAt::Owner) => false,
+            (_, RegisterAt::Repository) => true,
+            (_, RegisterAt::Auto) if self.limits.is_empty() => false,
+            (_, RegisterAt::Auto) => {
+                let key = (source.name.as_str(), owner, class);
+                match self.known.get(&key) {
+                    Some(known) => *known,
+                    None => {
+                        let found = self.separating(&source.name, owner, Some(class)).is_some();
+                        self.known.insert(key, found);
+                        found
+                    }
+                }
+            }
+        };
+        if separate { Scope::Repository(repository.to_owned()) } else { listed }
+    }
+
+    /// The first limit that tells this owner's repositories apart, for jobs of this class (`None`: of any).
+    pub fn separating(&self, source: &str, owner: &str, class: Option<&str>) -> Option<&'a ConcurrencyLimit> {
+        let (source, owner) = (source.to_lowercase(), owner.to_lowercase());
+        let class = class.map(str::to_lowercase);
+        self.limits.iter().copied().find(|limit| {
+            limit.matches.covers(Dimension::Source, &source)
+                && limit.matches.covers(Dimension::Owner, &owner)
+                && class.as_ref().is_none_or(|class| limit.matches.covers(Dimension::Class, class))
+                && tells_repositories_apart(limit, &owner)
+        })
+    }
+
+    /// Which limits hold only as far as GitHub happens to hand runners, in the order of their names.
+    pub fn advisories(&self, setup: &Setup) -> Vec<Advisory> {
+        let mut found: Vec<Advisory> = Vec::new();
+        for limit in &self.limits {
+            if tells_workflows_apart(limit) {
+                found.push(Advisory { limit: limit.name.clone(), why: AdvisoryReason::Workflows });
+            }
+            let alone = Self { limits: vec![*limit], known: HashMap::new() };
+            for source in setup.sources.values().filter(|source| source.register_at == RegisterAt::Owner) {
+                for owner in &source.owners {
+                    if alone.separating(&source.name, owner, None).is_some() {
+                        let why =
+                            AdvisoryReason::AtOwner { source: source.name.clone(), owner: owner.clone() };
+                        found.push(Advisory { limit: limit.name.clone(), why });
+                    }
+                }
+            }
+        }
+        found.sort();
+        found
+    }
+}
+
+/// Whether two repositories of this owner, in lower case, may come under different counters, or one under none.
+fn tells_repositories_apart(limit: &ConcurrencyLimit, owner: &str) -> bool {
+    let all: Vec<Reach> =
+        limit.matches.of(Dimension::Repository).iter().map(|glob| reach(glob, owner)).collect();
+    if !all.is_empty() && all.iter().all(|one| *one == Reach::None) {
+        return false;
+    }
+    let only_some = !all.is_empty() && !all.contains(&Reach::All);
+    only_some || limit.group_by.contains(&Dimension::Repository) || tells_workflows_apart(limit)
+}
+
+/// Whether two workflows may.
+fn tells_workflows_apart(limit: &ConcurrencyLimit) -> bool {
+    let named = limit.matches.of(Dimension::Workflow);
+    let only_some =
+        !named.is_empty() && !named.iter().any(|glob| glob.as_str().chars().all(|one| one == '*'));
+    only_some || limit.group_by.contains(&Dimension::Workflow)
+}
+
+/// How many of an owner's repositories a pattern may match.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reach {
+    None,
+    Some,
+    All,
+}
+
+fn reach(glob: &Glob, owner: &str) -> Reach {
+    let prefix = format!("{owner}/");
+    match glob.as_str().split_once('*') {
+        None if glob.as_str().starts_with(&prefix) => Reach::Some,
+        None => Reach::None,
+        Some((head, tail)) if prefix.starts_with(head) && tail.chars().all(|one| one == '*') => Reach::All,
+        Some((head, _)) if prefix.starts_with(head) || head.starts_with(&prefix) => Reach::Some,
+        Some(_) => Reach::None,
+    }
+}
+
+#[cfg(test)]
+mod tests;
