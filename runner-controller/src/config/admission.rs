@@ -1,7 +1,5 @@
 //! `Admission`: the reservations of runners, and what a process that takes over must know of those before it.
 
-#![expect(clippy::duplicated_attributes, reason = "every printer column of a kind names its own type")]
-
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;

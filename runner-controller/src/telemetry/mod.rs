@@ -6,6 +6,8 @@
 mod logging;
 mod metrics;
 pub mod redact;
+mod words;
 
 pub use self::logging::{LogFormat, LoggingError, init_logging};
-pub use self::metrics::{DeliveryOutcome, Metrics, Peer, RunnerState};
+pub use self::metrics::Metrics;
+pub use self::words::{DeliveryOutcome, Peer, RunnerState};
