@@ -1,0 +1,20 @@
+//! `stint simulate`: jobs that were, or might be, replayed through the planner in virtual time.
+//!
+//! Every decision is `runner-core`'s own: the engine shows its planner a snapshot, carries its plans out in memory, and
+//! lets a model of Azure, of node pools and of GitHub answer. Nothing here reaches any outside, reads a clock, or decides
+//! for the planner; the same inputs and seed give the same bytes.
+
+mod chance;
+mod generate;
+mod history;
+mod ledger_history;
+mod quota;
+mod scenario;
+mod start_model;
+
+pub use generate::Generator;
+pub use history::{PastJob, of_csv, of_json_lines, read as read_jobs};
+pub use ledger_history::{LedgerHistory, read as read_ledger};
+pub use quota::Quota;
+pub use scenario::Scenario;
+pub use start_model::{KEYS as START_MODEL_KEYS, StartModel};
