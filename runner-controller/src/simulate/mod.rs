@@ -5,16 +5,22 @@
 //! for the planner; the same inputs and seed give the same bytes.
 
 mod chance;
+mod engine;
+mod gauges;
 mod generate;
+mod github;
 mod history;
 mod ledger_history;
 mod quota;
+mod record;
 mod scenario;
 mod start_model;
 
+pub use engine::run;
 pub use generate::Generator;
 pub use history::{PastJob, of_csv, of_json_lines, read as read_jobs};
 pub use ledger_history::{LedgerHistory, read as read_ledger};
 pub use quota::Quota;
+pub use record::{BillRecord, Bin, GaugeKey, GaugeRecord, JobRecord, Outcome, Ran, STARTING};
 pub use scenario::Scenario;
 pub use start_model::{KEYS as START_MODEL_KEYS, StartModel};

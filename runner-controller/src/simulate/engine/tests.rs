@@ -1,0 +1,243 @@
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use rust_decimal::Decimal;
+
+use super::super::generate::Generator;
+use super::super::quota::Quota;
+use super::super::record::{GaugeKey, Outcome, Ran, STARTING};
+use super::super::start_model::StartModel;
+use super::*;
+use crate::config::{Installation, directory};
+
+const SOURCE: &str = "kind: RunnerSource
+metadata: {name: acme}
+spec: {github: {owners: [acme, globex], secretRef: acme-app}}
+---
+";
+const CLASS: &str = "kind: RunnerClass
+metadata: {name: stint}
+spec: {resources: {cpu: '2', memory: 4G}, maxRunners: 1000}
+";
+/// Each stage takes exactly this long.
+const FIXED: &str = "deploy=10s,pull=20s,agent=5s,exit=2s,gone=3s,pool=4s,spread=0";
+
+fn at(seconds: i64) -> Timestamp {
+    "2026-01-05T09:00:00Z".parse::<Timestamp>().unwrap() + SignedDuration::from_secs(seconds)
+}
+
+fn scenario(text: &str, max_runners: u32) -> Scenario {
+    let (documents, _) = directory::parse(&format!("{SOURCE}{text}")).unwrap();
+    let installation = Installation { id: "stint".to_owned(), max_runners, ..Installation::default() };
+    let mut scenario = Scenario::of(documents, &installation).unwrap();
+    scenario.model = StartModel::parse(FIXED).unwrap();
+    scenario
+}
+
+fn job(queued: i64, seconds: i64) -> PastJob {
+    PastJob {
+        id: queued.to_string(),
+        queued_at: at(queued),
+        duration: SignedDuration::from_secs(seconds),
+        repository: "acme/web".to_owned(),
+        labels: vec!["stint".to_owned()],
+        source: None,
+        public: false,
+        workflow: None,
+        name: None,
+        conclusion: None,
+        cancelled_at: None,
+    }
+}
+
+fn generated(scenario: &Scenario, jobs: usize, days: u32) -> Vec<PastJob> {
+    Generator::of(&scenario.setup, 7, jobs, days, at(-9 * 3600)).generate()
+}
+
+fn started(ran: &Ran) -> Vec<Option<i64>> {
+    ran.jobs.iter().map(|job| job.started_at.map(|started| started.duration_since(at(0)).as_secs())).collect()
+}
+
+fn waited(ran: &Ran, job: usize) -> Vec<(&'static str, i64)> {
+    ran.jobs[job].waited.iter().map(|(code, time)| (*code, time.as_secs())).collect()
+}
+
+/// What holds of every run.
+fn check_laws(scenario: &Scenario, jobs: &[PastJob], ran: &Ran) {
+    assert_eq!(ran.jobs.len(), jobs.len(), "every job has one end");
+    for (past, record) in jobs.iter().zip(&ran.jobs) {
+        let ran = record.outcome == Outcome::Ran;
+        assert_eq!(ran, record.started_at.is_some());
+        assert_eq!(ran, record.place.is_some());
+        let waited: SignedDuration = record.waited.iter().map(|(_, time)| *time).sum();
+        let until = record.started_at.unwrap_or(record.ended_at);
+        assert_eq!(waited, until.duration_since(past.queued_at), "all of a wait has a reason: {record:?}");
+        if let Some(started) = record.started_at {
+            assert_eq!(record.ended_at.duration_since(started), past.duration);
+        }
+    }
+    for gauge in &ran.gauges {
+        assert!(gauge.cap.is_none_or(|cap| gauge.peak <= cap), "exceeded: {gauge:?}");
+    }
+    let runners: u64 = ran.jobs.iter().map(|job| u64::from(job.runners)).sum();
+    assert_eq!(runners, ran.runner_ends.values().sum::<u64>(), "every runner has one end");
+    let groups = scenario.setup.places.values().all(|place| place.kind.has_group());
+    let with_job = ran.jobs.iter().filter(|job| job.outcome == Outcome::Ran).count();
+    assert!(!groups || ran.bills.iter().filter(|bill| bill.ran).count() == with_job, "each has its bill");
+}
+
+#[test]
+fn three_jobs_and_one_runner_wait_and_cost_as_reckoned_by_hand() {
+    let scenario = scenario(CLASS, 1);
+    let jobs = [job(0, 60), job(10, 30), job(500, 20)];
+    let ran = run(&scenario, &jobs).unwrap();
+    // The first: 10 + 20 + 5 until its agent has it. It ends at 95, its container at 97, its group is gone at 100: only then
+    // is there room for the second, which begins at 135 and is gone at 170. The third waits for its start alone.
+    assert_eq!(started(&ran), [Some(35), Some(135), Some(535)]);
+    assert_eq!(waited(&ran, 0), [(STARTING, 35)]);
+    assert_eq!(waited(&ran, 1), [("InstallationFull", 90), (STARTING, 35)]);
+    // Billed from the pull to the container's end: 20 + 5 + job + 2.
+    let seconds: Vec<u64> = ran.bills.iter().map(|bill| bill.bill.seconds).collect();
+    assert_eq!(seconds, [87, 57, 47]);
+    let hour = Decimal::new(405, 4) * Decimal::TWO + Decimal::new(445, 5) * Decimal::from(4);
+    let expect = (hour * Decimal::from(87) / Decimal::from(3600)).round_dp(8);
+    assert_eq!(ran.bills[0].bill.amount, expect);
+    assert_eq!(ran.runner_ends, BTreeMap::from([("AgentExited".to_owned(), 3)]));
+    let installation = ran.gauges.iter().find(|gauge| gauge.key == GaugeKey::Installation).unwrap();
+    assert_eq!((installation.peak, installation.full.as_secs()), (1, 100 + 70 + 60));
+    check_laws(&scenario, &jobs, &ran);
+}
+
+#[test]
+fn a_generated_week_keeps_all_laws_and_repeats_itself() {
+    let limits = "---
+kind: RunnerClass
+metadata: {name: big}
+spec: {sizes: {m: {cpu: '4', memory: 8G}, l: {cpu: '8', memory: 16G, maxRunners: 3}}, maxRunners: 8}
+---
+kind: ConcurrencyLimit
+metadata: {name: per-repository}
+spec: {groupBy: [repository], max: {runners: 6, cpu: '20'}}
+---
+kind: ConcurrencyLimit
+metadata: {name: releases}
+spec: {match: {workflows: [release]}, max: {runners: 2}}
+";
+    let mut scenario = scenario(&format!("{CLASS}{limits}"), 20);
+    scenario.model = StartModel::default();
+    let jobs = generated(&scenario, 600, 2);
+    let ran = run(&scenario, &jobs).unwrap();
+    check_laws(&scenario, &jobs, &ran);
+    assert_eq!(ran, run(&scenario, &jobs).unwrap());
+    let limit = |name: &str| {
+        ran.gauges.iter().any(|gauge| {
+            matches!(&gauge.key, GaugeKey::Limit(limit, ..) if limit == name) && gauge.cap == Some(gauge.peak)
+        })
+    };
+    assert!(limit("per-repository") && limit("releases"), "the limits bind: {:?}", ran.gauges);
+    assert!(ran.jobs.iter().all(|job| job.outcome == Outcome::Ran));
+}
+
+#[test]
+fn more_runners_never_make_less_throughput() {
+    let jobs = generated(&scenario(CLASS, 1), 400, 1);
+    let mut before: Option<Ran> = None;
+    for most in [4, 8, 16, 32] {
+        let ran = run(&scenario(CLASS, most), &jobs).unwrap();
+        let waited = |ran: &Ran| -> SignedDuration {
+            ran.jobs.iter().flat_map(|job| job.waited.iter().map(|(_, time)| *time)).sum()
+        };
+        let done = |ran: &Ran| ran.jobs.iter().filter(|job| job.outcome == Outcome::Ran).count();
+        if let Some(before) = &before {
+            assert!(done(before) <= done(&ran) && waited(before) >= waited(&ran), "{most}");
+        }
+        before = Some(ran);
+    }
+}
+
+#[test]
+fn jobs_that_never_start_are_said_to_be_so() {
+    let paused = "---
+kind: ConcurrencyLimit
+metadata: {name: freeze}
+spec: {match: {repositories: [globex/frozen]}, paused: true}
+";
+    let scenario = scenario(&format!("{CLASS}{paused}"), 5);
+    let unknown = PastJob { labels: vec!["other".to_owned()], ..job(0, 5) };
+    let foreign = PastJob { repository: "other/web".to_owned(), ..job(1, 5) };
+    let frozen = PastJob { repository: "globex/frozen".to_owned(), ..job(2, 5) };
+    let cancelled = PastJob { cancelled_at: Some(at(20)), ..job(3, 5) };
+    let jobs = [unknown, foreign, frozen, cancelled, job(4, 5)];
+    let ran = run(&scenario, &jobs).unwrap();
+    let outcomes: Vec<Outcome> = ran.jobs.iter().map(|job| job.outcome).collect();
+    let expect = [
+        Outcome::Refused("NoClassNamed"),
+        Outcome::Refused("RepositoryNotServed"),
+        Outcome::NeverStarted("LimitPaused"),
+        Outcome::Cancelled,
+        Outcome::Ran,
+    ];
+    assert_eq!(outcomes, expect);
+    assert_eq!(ran.jobs[2].ended_at, at(2 + 86_400), "its source gives it up after a day");
+    check_laws(&scenario, &jobs, &ran);
+}
+
+#[test]
+fn a_runner_whose_job_is_cancelled_takes_the_next_or_goes() {
+    let scenario = scenario(CLASS, 5);
+    let cancelled = |at_second| PastJob { cancelled_at: Some(at(at_second)), ..job(0, 50) };
+    // Nobody needs it: it is surplus half a minute later, and never billed a job.
+    let ran = run(&scenario, &[cancelled(5)]).unwrap();
+    assert_eq!(ran.runner_ends, BTreeMap::from([("Surplus".to_owned(), 1)]));
+    // The next one is handed the runner that is there already.
+    let jobs = [cancelled(5), job(20, 50)];
+    let ran = run(&scenario, &jobs).unwrap();
+    assert_eq!(started(&ran), [None, Some(35)]);
+    assert_eq!(ran.jobs.iter().map(|job| job.runners).sum::<u32>(), 1);
+    check_laws(&scenario, &jobs, &ran);
+}
+
+#[test]
+fn quota_refuses_and_jobs_fail_over_to_the_pool() {
+    let places = "---
+kind: RunnerPlace
+metadata: {name: vms}
+spec: {nodePool: {nodeSelector: {pool: ci}}}
+";
+    let class = CLASS.replace("maxRunners", "places: {order: [vn, vms]}, maxRunners");
+    let mut scenario = scenario(&format!("{class}{places}"), 50);
+    scenario.quota = Quota { groups: 2, ..Quota::default() };
+    let jobs: Vec<PastJob> = (0..6).map(|_| job(0, 600)).collect();
+    let ran = run(&scenario, &jobs).unwrap();
+    let on = |place: &str| ran.jobs.iter().filter(|job| job.place.as_deref() == Some(place)).count();
+    assert_eq!((on("vn"), on("vms")), (2, 4), "{:?}", ran.jobs);
+    assert!(ran.runner_ends.contains_key("NoCapacity"));
+    check_laws(&scenario, &jobs, &ran);
+}
+
+#[test]
+fn a_full_pool_bursts() {
+    let places = "---
+kind: RunnerPlace
+metadata: {name: vms}
+spec: {nodePool: {nodeSelector: {pool: ci}}}
+";
+    let class = CLASS.replace("maxRunners", "places: {order: [vms, vn]}, maxRunners");
+    let mut scenario = scenario(&format!("{class}{places}"), 50);
+    scenario.limit_pool("vms=2").unwrap();
+    let jobs: Vec<PastJob> = (0..5).map(|_| job(0, 300)).collect();
+    let ran = run(&scenario, &jobs).unwrap();
+    let on = |place: &str| ran.jobs.iter().filter(|job| job.place.as_deref() == Some(place)).count();
+    assert_eq!((on("vms"), on("vn")), (2, 3), "{:?}", ran.jobs);
+    assert_eq!(ran.bills.len(), 3, "machines of a pool are paid for anyway");
+    check_laws(&scenario, &jobs, &ran);
+}
+
+#[test]
+fn a_start_that_takes_too_long_is_given_up() {
+    let class = CLASS.replace("maxRunners", "deadlines: {running: 25s}, maxAttempts: 2, maxRunners");
+    let scenario = scenario(&class, 5);
+    let ran = run(&scenario, &[job(0, 60)]).unwrap();
+    assert_eq!(ran.runner_ends, BTreeMap::from([("NotRunning".to_owned(), 2)]));
+    assert_eq!(ran.jobs[0].outcome, Outcome::GivenUp("AttemptsExhausted"));
+}
