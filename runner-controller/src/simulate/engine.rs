@@ -57,6 +57,10 @@ struct Tracked {
     /// Where it is in the snapshot, if it is.
     position: Option<usize>,
     kind: usize,
+    /// Jobs with the same number here want the same kind of runner.
+    wants: Option<usize>,
+    /// The class that it matched.
+    class: Option<String>,
     /// How many runners that were started for it are recorded.
     own_runners: u32,
     /// Why it waits, and since when.
@@ -141,11 +145,14 @@ struct Engine<'a> {
 pub fn run(scenario: &Scenario, jobs: &[PastJob]) -> anyhow::Result<Ran> {
     let from = jobs.first().map_or(Timestamp::UNIX_EPOCH, |job| job.queued_at);
     let to = jobs.last().map_or(from, |job| job.queued_at);
+    let mut setup = scenario.setup.clone();
+    // No event is lost or late here, so that GitHub's answer to whether an old job still waits is known without asking.
+    setup.settings.confirm_after = SignedDuration::MAX;
     let mut engine = Engine {
         scenario,
         past: jobs,
         now: from,
-        snapshot: Snapshot { setup: scenario.setup.clone(), ..Snapshot::default() },
+        snapshot: Snapshot { setup, ..Snapshot::default() },
         tracked: Vec::with_capacity(jobs.len()),
         runners: Vec::with_capacity(jobs.len()),
         runner_ids: HashMap::new(),

@@ -100,6 +100,12 @@ impl Gauges {
         share
     }
 
+    /// Whether nothing more goes into what this measures.
+    pub(super) fn is_full(&self, key: &GaugeKey) -> bool {
+        let gauge = self.by_key.get(key).and_then(|gauge| self.gauges.get(*gauge));
+        gauge.is_some_and(|gauge| gauge.cap.is_some_and(|cap| gauge.used >= cap))
+    }
+
     /// A runner counts no more.
     pub(super) fn free(&mut self, shares: &[Share], now: Timestamp) {
         for (gauge, amount) in shares {

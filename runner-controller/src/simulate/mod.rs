@@ -13,8 +13,10 @@ mod history;
 mod ledger_history;
 mod quota;
 mod record;
+mod report;
 mod scenario;
 mod start_model;
+mod statistics;
 
 pub use engine::run;
 pub use generate::Generator;
@@ -22,5 +24,7 @@ pub use history::{PastJob, of_csv, of_json_lines, read as read_jobs};
 pub use ledger_history::{LedgerHistory, read as read_ledger};
 pub use quota::Quota;
 pub use record::{BillRecord, Bin, GaugeKey, GaugeRecord, JobRecord, Outcome, Ran, STARTING};
+pub use report::{Report, Trial};
 pub use scenario::Scenario;
 pub use start_model::{KEYS as START_MODEL_KEYS, StartModel};
+pub use statistics::{Change, Cost, Summary, Use, WaitedFor, Waits, difference, summary};

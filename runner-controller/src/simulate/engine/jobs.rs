@@ -1,13 +1,16 @@
 //! Jobs: how they come, what is told of them, and how they end.
 
+use std::collections::HashMap;
+
 use jiff::SignedDuration;
 use runner_core::job::{Job, JobAction, JobDescription, JobFact, JobKey, JobReport, READ_PREFIX};
-use runner_core::labels::match_class;
+use runner_core::labels::{Matched, match_class};
 use runner_core::lifecycle::RunnerFact;
+use runner_core::setup::Scope;
 
 use super::super::github::JobKind;
 use super::super::history::PastJob;
-use super::super::record::{JobRecord, Outcome, STARTING};
+use super::super::record::{GaugeKey, JobRecord, Outcome, STARTING};
 use super::{Engine, Event, Tracked, TrueState, later};
 
 /// GitHub fails a job that nobody took for so long (GitHub documentation, "Usage limits" of self-hosted runners).
@@ -17,6 +20,7 @@ impl Engine<'_> {
     /// Makes all jobs known, before any is queued.
     pub(super) fn track_all(&mut self) {
         let setup = &self.scenario.setup;
+        let mut of_wants: HashMap<(String, (Matched, Scope)), usize> = HashMap::new();
         for past in self.past {
             let kind = JobKind {
                 source: self.source_of(past),
@@ -24,14 +28,24 @@ impl Engine<'_> {
                 repository: past.repository.clone(),
                 labels: past.labels.clone(),
             };
+            let matched = match_class(setup, &past.labels).ok();
+            let class = matched.as_ref().map(|matched| matched.class.clone());
+            let label = matched.as_ref().map(Matched::label);
+            let scope = setup
+                .sources
+                .get(&kind.source)
+                .and_then(|source| source.scope_of(&kind.owner, &kind.repository));
+            let wants = matched.zip(scope).map(|wants| {
+                let next = of_wants.len();
+                *of_wants.entry((kind.source.clone(), wants)).or_insert(next)
+            });
             let kind = self.github.job_kind(kind);
-            let class = match_class(setup, &past.labels).ok().map(|matched| matched.label());
             let record = JobRecord {
                 // Each job gets another one at its end.
                 outcome: Outcome::NeverStarted(STARTING),
                 started_at: None,
                 ended_at: past.queued_at,
-                class,
+                class: label,
                 place: None,
                 runners: 0,
                 waited: Vec::new(),
@@ -40,6 +54,8 @@ impl Engine<'_> {
                 state: TrueState::NotYet,
                 position: None,
                 kind,
+                wants,
+                class,
                 own_runners: 0,
                 why: (STARTING, past.queued_at),
                 refused: None,
@@ -74,9 +90,17 @@ impl Engine<'_> {
         if let Some(at) = past.cancelled_at {
             self.at(at, Event::Cancelled(job));
         }
-        self.dirty = true;
         if let Some(runner) = self.github.runner_for(kind) {
             self.begins(job, runner);
+            self.dirty = true;
+            return;
+        }
+        match self.full_for(job) {
+            Some(code) => {
+                self.waits_for(job, code);
+                self.waiting = true;
+            }
+            None => self.dirty = true,
         }
     }
 
@@ -148,11 +172,23 @@ impl Engine<'_> {
     pub(super) fn begins(&mut self, job: usize, runner: usize) {
         let now = self.now;
         let Some(past) = self.past.get(job) else { return };
+        // Where another runner stands for the job that could as well stand for this one's own, the two change places,
+        // which the planner need not be asked about.
+        let why = self.tracked.get(job).map_or(STARTING, |tracked| tracked.why.0);
+        let swaps = why == STARTING;
         self.waits_for(job, STARTING);
-        let (name, own, place) = match self.runners.get_mut(runner) {
+        let (name, robbed, place) = match self.runners.get_mut(runner) {
             Some(live) => {
                 (live.job, live.busy) = (Some(job), true);
-                (live.name.clone(), live.own_job == job, live.position)
+                let own = live.own_job;
+                let alike = |a: &Tracked, b: &Tracked| a.wants == b.wants && a.wants.is_some();
+                let swaps = swaps
+                    && self
+                        .tracked
+                        .get(job)
+                        .zip(self.tracked.get(own))
+                        .is_some_and(|(job, own)| alike(job, own));
+                (live.name.clone(), (own != job && !swaps).then_some(own), live.position)
             }
             None => return,
         };
@@ -176,8 +212,13 @@ impl Engine<'_> {
         self.tell(job, JobAction::InProgress, "hook-in-progress", Some(name), None);
         self.record(runner, RunnerFact::AgentJobStarted(now));
         self.after(past.duration, Event::JobDone(runner));
-        // Whom each runner stands for changes with it.
-        self.dirty |= !own;
+        // The job for which the runner was started waits again. Where all is full, that is all there is to say.
+        if let Some(robbed) = robbed {
+            match self.full_for(robbed) {
+                Some(code) => self.waits_for(robbed, code),
+                None => self.dirty = true,
+            }
+        }
     }
 
     /// A runner's job is over.
@@ -268,6 +309,25 @@ impl Engine<'_> {
         match waited.iter_mut().find(|(known, _)| *known == before) {
             Some((_, sum)) => *sum = sum.saturating_add(passed),
             None => waited.push((before, passed)),
+        }
+    }
+
+    /// Why no runner can be started for a job whatever the planner would say, if so: the cap of the installation, its class
+    /// or its size is reached. The code is the one that the planner gives where these stand in the way.
+    fn full_for(&self, job: usize) -> Option<&'static str> {
+        let tracked = self.tracked.get(job)?;
+        let label = tracked.record.class.as_deref()?;
+        // One that is refused is not held up by a cap.
+        tracked.wants?;
+        let class = tracked.class.as_deref().unwrap_or_default();
+        if self.gauges.is_full(&GaugeKey::Installation) {
+            Some("InstallationFull")
+        } else if self.gauges.is_full(&GaugeKey::Class(class.to_owned())) {
+            Some("ClassFull")
+        } else if self.gauges.is_full(&GaugeKey::Size(label.to_owned())) {
+            Some("SizeFull")
+        } else {
+            None
         }
     }
 
