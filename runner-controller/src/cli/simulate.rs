@@ -46,11 +46,11 @@ pub(super) struct SimulateArguments {
     seed: u64,
     /// How machines start: KEY=VALUE,… of deploy, pull (or image, by size), agent, pool, exit, gone (medians) and spread.
     /// `image=2G,spread=0` means exact times, and an image of 2 GB.
-    #[arg(long, value_name = "MODEL", default_value = "")]
+    #[arg(long, value_name = "MODEL", default_value = "", hide_default_value = true)]
     start_model: String,
     /// Azure's quota for each subscription and region: `none`, or KEY=VALUE,… of groups, cores, creates-per-hour and
     /// creates-per-5min. Default: Azure's own, 100, 100, 300 and 100.
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", hide_default_value = true)]
     quota: String,
     /// How many runners a node pool has nodes for. Default: as many as it gets. May be repeated.
     #[arg(long, value_name = "PLACE=RUNNERS")]

@@ -3,10 +3,9 @@
 //!
 //! The same seed and settings give the same jobs.
 
-use std::collections::BTreeMap;
-
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
+use runner_core::labels::Matched;
 use runner_core::setup::Setup;
 
 use super::chance::{Chance, zipf};
@@ -59,17 +58,13 @@ impl Generator {
             owners.iter().map(move |owner| format!("{owner}/service-{number}")).collect::<Vec<_>>()
         });
         let labels = setup.classes.values().flat_map(|class| {
-            let by_size: BTreeMap<u32, String> = class
-                .sizes
-                .iter()
-                .map(|(name, size)| {
-                    let label =
-                        if name.is_empty() { class.name.clone() } else { format!("{}-{name}", class.name) };
-                    (size.cpu_millis, label)
-                })
-                .collect();
+            let mut sizes: Vec<_> = class.sizes.iter().collect();
             // The smallest is asked for most often.
-            by_size.into_values().map(|label| vec![label])
+            sizes.sort_by_key(|(_, size)| (size.cpu_millis, size.memory_bytes));
+            sizes.into_iter().map(|(name, _)| {
+                let matched = Matched { class: class.name.clone(), size: name.clone() };
+                vec![matched.label()]
+            })
         });
         Self {
             seed,
@@ -166,6 +161,8 @@ fn later(at: Timestamp, by: SignedDuration) -> Timestamp {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     fn generator(seed: u64, jobs: usize) -> Generator {

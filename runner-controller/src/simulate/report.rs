@@ -114,6 +114,11 @@ fn span(seconds: f64) -> String {
     }
 }
 
+/// Whether a figure differs by so much that it shows.
+fn differs(change: &Change) -> bool {
+    change.difference.is_none_or(|by| by.abs() >= 0.005)
+}
+
 /// A figure without needless decimals.
 fn figure(value: f64) -> String {
     let text = format!("{value:.2}");

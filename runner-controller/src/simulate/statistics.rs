@@ -302,16 +302,25 @@ pub fn difference(first: &Summary, second: &Summary) -> Vec<Change> {
     let keys: BTreeSet<&(u8, String, String)> = before.keys().chain(after.keys()).collect();
     keys.into_iter()
         .map(|key| {
-            let (one, other) = (before.get(key).copied(), after.get(key).copied());
+            // What is counted, and did not occur, occurred no time.
+            let absent = COUNTS.contains(&key.0).then_some(0.0);
+            let figure = |figures: &Figures| figures.get(key).copied().or(absent);
+            let (one, other) = (figure(&before), figure(&after));
             let difference = one.zip(other).map(|(one, other)| round(other - one));
             Change { what: key.1.clone(), unit: key.2.clone(), first: one, second: other, difference }
         })
         .collect()
 }
 
-/// Every figure to compare, with its name and unit, in the order of a report.
-fn figures(summary: &Summary) -> BTreeMap<(u8, String, String), f64> {
-    let mut figures = BTreeMap::new();
+/// Figures by their place in a report, name and unit.
+type Figures = BTreeMap<(u8, String, String), f64>;
+
+/// The places of figures that are counts or sums.
+const COUNTS: [u8; 4] = [2, 3, 5, 6];
+
+/// Every figure to compare.
+fn figures(summary: &Summary) -> Figures {
+    let mut figures = Figures::new();
     let mut put = |order: u8, what: String, unit: &str, value: Option<f64>| {
         if let Some(value) = value {
             figures.insert((order, what, unit.to_owned()), value);

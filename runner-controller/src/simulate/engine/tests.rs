@@ -241,3 +241,48 @@ fn a_start_that_takes_too_long_is_given_up() {
     assert_eq!(ran.runner_ends, BTreeMap::from([("NotRunning".to_owned(), 2)]));
     assert_eq!(ran.jobs[0].outcome, Outcome::GivenUp("AttemptsExhausted"));
 }
+
+#[tokio::test]
+async fn what_a_ledger_holds_is_replayed_as_it_was() {
+    use super::super::ledger_history;
+    use crate::ledger::SqliteLedger;
+    use crate::ports::{Ledger, LedgerRow};
+    use crate::sqlite::Location;
+
+    let scenario = scenario(CLASS, 1000);
+    let jobs: Vec<PastJob> = (0..40)
+        .map(|number| PastJob {
+            name: Some(format!("build {number}")),
+            conclusion: Some("success".to_owned()),
+            ..job(number * 17, 30 + number * 7)
+        })
+        .collect();
+    let ran = run(&scenario, &jobs).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("ledger.db");
+    let ledger = SqliteLedger::open(&Location::File(path.clone())).await.unwrap();
+    for record in &ran.bills {
+        let past = &jobs[record.job];
+        let key = JobKey { source: "acme".to_owned(), id: past.id.clone(), attempt: 1 };
+        let row = LedgerRow {
+            machine_uid: record.runner.clone(),
+            runner: record.runner.clone(),
+            started_for: key.clone(),
+            job: Some(key),
+            repository: past.repository.clone(),
+            job_name: past.name.clone().unwrap(),
+            class: record.class.clone(),
+            place: record.place.clone(),
+            ended_because: record.ended_because.clone(),
+            conclusion: past.conclusion.clone(),
+            bill: record.bill.clone(),
+        };
+        assert!(ledger.commit(&row).await.unwrap());
+    }
+    ledger.close().await;
+    let read = ledger_history::read(&path, &scenario.model).await.unwrap();
+    let expect: Vec<PastJob> =
+        jobs.iter().map(|job| PastJob { id: format!("acme-{}-1", job.id), ..job.clone() }).collect();
+    assert_eq!((read.jobs.as_slice(), read.without_job), (expect.as_slice(), 0));
+    assert_eq!(run(&scenario, &read.jobs).unwrap().bills, ran.bills);
+}

@@ -6,7 +6,7 @@ use super::super::history::PastJob;
 use super::super::record::{Bin, Ran};
 use super::super::statistics::{Change, Summary, Use, Waits, wait};
 use super::plot::{About, Line, bars, escape, lines};
-use super::{Report, Trial, figure, span};
+use super::{Report, Trial, differs, figure, span};
 
 /// Ends of the stretches that waits are counted in, in seconds.
 const STRETCHES: [(f64, &str); 10] = [
@@ -247,7 +247,7 @@ fn changes(out: &mut String, changes: &[Change]) {
     let shown = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), figure);
     let rows: Vec<Vec<String>> = changes
         .iter()
-        .filter(|change| change.difference != Some(0.0))
+        .filter(|change| differs(change))
         .map(|change| {
             let sign = if change.difference.is_some_and(|by| by > 0.0) { "+" } else { "" };
             vec![

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::super::statistics::{Change, Summary, Use, Waits};
-use super::{Report, figure, span};
+use super::{Report, differs, figure, span};
 
 /// So many repositories are shown, those with the most jobs; `summary.json` holds all.
 const REPOSITORIES: usize = 15;
@@ -138,10 +138,8 @@ fn used(text: &mut String, one: &Use) {
 fn changes(text: &mut String, changes: &[Change]) {
     let _ = writeln!(text, "{:<52} {:>10} {:>10} {:>10}  UNIT", "DIFFERENCE", "FIRST", "SECOND", "CHANGE");
     let shown = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), figure);
-    let differ: Vec<&Change> = changes
-        .iter()
-        .filter(|change| change.difference != Some(0.0) && !change.what.starts_with(LEFT_OUT))
-        .collect();
+    let differ: Vec<&Change> =
+        changes.iter().filter(|change| differs(change) && !change.what.starts_with(LEFT_OUT)).collect();
     if differ.is_empty() {
         text.push_str("none\n");
     }
