@@ -323,6 +323,10 @@ impl Engine<'_> {
         self.dirty = true;
     }
 
+    fn any_shaken(&self) -> bool {
+        self.shaken.values().any(|until| self.now < *until)
+    }
+
     fn is_shaken(&self, place: &str) -> bool {
         self.shaken.get(place).is_some_and(|until| self.now < *until)
     }

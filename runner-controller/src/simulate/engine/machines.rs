@@ -278,9 +278,9 @@ impl Engine<'_> {
         }
     }
 
-    /// What happens to a runner at a place that had no room lately may change what is planned.
+    /// What happens to a runner at a place that had no room lately may change what is planned for jobs that wait.
     pub(super) fn if_shaken(&mut self, id: usize) {
-        if self.shaken.is_empty() {
+        if !self.waiting || !self.any_shaken() {
             return;
         }
         let position = self.runners.get(id).and_then(|live| live.position);

@@ -192,7 +192,7 @@ impl Engine<'_> {
     }
 
     fn release(&mut self, id: usize) {
-        if !self.shaken.is_empty() {
+        if self.any_shaken() {
             // What this runner tells of its place is learned before it goes.
             self.snapshot.health.note(&self.snapshot.runners, &self.snapshot.machines);
         }

@@ -84,7 +84,7 @@ pub(super) fn bars(about: &About<'_>, values: &[(String, f64)], most: f64) -> St
     let most = scale(&mut svg, most);
     let step = WIDTH / (values.len() as f64).max(1.0);
     // Names that would overlap are left out; each bar tells its own.
-    let every = values.len().div_ceil(9).max(1);
+    let every = values.len().div_ceil(12).max(1);
     for (index, (name, value)) in values.iter().enumerate() {
         let (x, y) = (LEFT + step * index as f64, height_of(*value, most));
         let _ = write!(

@@ -31,7 +31,8 @@ fn one(text: &mut String, summary: &Summary) {
     let _ = writeln!(text, "runners: {runners}, ended: {}", ends.join(", "));
     let never = all.jobs - all.started;
     if never > 0 {
-        let _ = writeln!(text, "note: {never} jobs never started; docs/errors has a page for each reason");
+        let jobs = if never == 1 { "1 job".to_owned() } else { format!("{never} jobs") };
+        let _ = writeln!(text, "note: {jobs} never started; docs/errors has a page for each reason");
     }
 
     let _ = writeln!(
@@ -67,7 +68,7 @@ fn one(text: &mut String, summary: &Summary) {
 
     let _ = writeln!(
         text,
-        "\n{:<40} {:>8} {:>8} {:>8} {:>8} {:>10}  UNIT",
+        "\n{:<56} {:>8} {:>8} {:>8} {:>8} {:>10}  UNIT",
         "UTILISATION", "CAP", "MEAN", "PEAK", "OF CAP", "FULL FOR"
     );
     for one in &summary.utilisation {
@@ -127,7 +128,7 @@ fn used(text: &mut String, one: &Use) {
         .map_or_else(|| "-".to_owned(), |cap| format!("{:.0}%", one.peak / cap * 100.0));
     let _ = writeln!(
         text,
-        "{name:<40} {cap:>8} {:>8} {:>8} {of_cap:>8} {:>10}  {}",
+        "{name:<56} {cap:>8} {:>8} {:>8} {of_cap:>8} {:>10}  {}",
         figure(one.mean),
         figure(one.peak),
         span(one.full_seconds),

@@ -88,7 +88,7 @@ fn jobs_that_never_start_are_noted_in_the_table() {
     let jobs = evil();
     let table = report(&jobs, false).table();
     assert!(
-        table.contains("1 refused NoClassNamed") && table.contains("note: 1 jobs never started"),
+        table.contains("1 refused NoClassNamed") && table.contains("note: 1 job never started"),
         "{table}"
     );
 }
