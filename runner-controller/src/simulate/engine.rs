@@ -124,6 +124,7 @@ struct Engine<'a> {
     pools: BTreeMap<String, Pool>,
     gauges: Gauges,
     timeline: Timeline,
+    thorough: bool,
     /// Whether the planner may decide anything new.
     dirty: bool,
     /// Whether any job waited for something at the last pass.
@@ -143,6 +144,12 @@ struct Engine<'a> {
 /// # Errors
 /// A planner that does not come to rest, which is a bug.
 pub fn run(scenario: &Scenario, jobs: &[PastJob]) -> anyhow::Result<Ran> {
+    replay(scenario, jobs, false)
+}
+
+/// Replays jobs. `thorough`: the planner is asked at every moment at which anything happens, as a controller asks it. It
+/// then says the same, but for which of several jobs of one kind a runner stands for.
+fn replay(scenario: &Scenario, jobs: &[PastJob], thorough: bool) -> anyhow::Result<Ran> {
     let from = jobs.first().map_or(Timestamp::UNIX_EPOCH, |job| job.queued_at);
     let to = jobs.last().map_or(from, |job| job.queued_at);
     let mut setup = scenario.setup.clone();
@@ -164,6 +171,7 @@ pub fn run(scenario: &Scenario, jobs: &[PastJob]) -> anyhow::Result<Ran> {
         pools: BTreeMap::new(),
         gauges: Gauges::new(scenario, from),
         timeline: Timeline::new(from, to, STRETCHES),
+        thorough,
         dirty: false,
         waiting: false,
         wake: None,
@@ -182,6 +190,7 @@ impl Engine<'_> {
     fn run(&mut self) -> anyhow::Result<()> {
         loop {
             self.happen();
+            self.dirty |= self.thorough;
             self.settle()?;
             let arrival = self.past.get(self.arrived).map(|job| job.queued_at);
             let event = self.events.peek().map(|Reverse((at, _, _))| *at);

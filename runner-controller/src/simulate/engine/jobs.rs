@@ -175,23 +175,20 @@ impl Engine<'_> {
         // Where another runner stands for the job that could as well stand for this one's own, the two change places,
         // which the planner need not be asked about.
         let why = self.tracked.get(job).map_or(STARTING, |tracked| tracked.why.0);
-        let swaps = why == STARTING;
         self.waits_for(job, STARTING);
-        let (name, robbed, place) = match self.runners.get_mut(runner) {
-            Some(live) => {
-                (live.job, live.busy) = (Some(job), true);
-                let own = live.own_job;
-                let alike = |a: &Tracked, b: &Tracked| a.wants == b.wants && a.wants.is_some();
-                let swaps = swaps
-                    && self
-                        .tracked
-                        .get(job)
-                        .zip(self.tracked.get(own))
-                        .is_some_and(|(job, own)| alike(job, own));
-                (live.name.clone(), (own != job && !swaps).then_some(own), live.position)
+        let Some(live) = self.runners.get_mut(runner) else { return };
+        (live.job, live.busy) = (Some(job), true);
+        let (name, own, place) = (live.name.clone(), live.own_job, live.position);
+        let alike = |a: &Tracked, b: &Tracked| a.wants == b.wants && a.wants.is_some();
+        let swaps = why == STARTING
+            && self.tracked.get(job).zip(self.tracked.get(own)).is_some_and(|(job, own)| alike(job, own));
+        let robbed = (own != job && !swaps).then_some(own);
+        if own != job && swaps {
+            let stood_for_it = self.stored(job).and_then(|stored| stored.report.runner.clone());
+            if let Some(stored) = self.stored(own) {
+                stored.report.runner = stood_for_it;
             }
-            None => return,
-        };
+        }
         let place = place
             .and_then(|position| self.snapshot.runners.get(position))
             .map(|recorded| recorded.place.clone());
