@@ -152,11 +152,12 @@ impl Engine<'_> {
     fn gone(&mut self, id: usize) {
         let now = self.now;
         self.record(id, RunnerFact::Gone(now));
-        self.free_room(id);
         if let Some(live) = self.runners.get_mut(id) {
             let shares = std::mem::take(&mut live.shares);
             self.gauges.free(&shares, now);
         }
+        // A pod that waits for a node may take the room at once.
+        self.free_room(id);
         self.last = self.last.max(now);
         self.dirty |= self.waiting;
         self.if_shaken(id);
