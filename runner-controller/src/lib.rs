@@ -17,6 +17,7 @@ pub mod observe;
 pub mod ports;
 pub mod providers;
 pub mod reconcile;
+pub mod simulate;
 pub mod sqlite;
 pub mod telemetry;
 pub mod web;

@@ -248,7 +248,7 @@ fn help_keeps_within_a_terminal() {
         }
     }
     let commands = stint(&["--help"]).out;
-    for command in ["run", "check", "logs", "bill", "crds"] {
+    for command in ["run", "check", "logs", "bill", "simulate", "crds"] {
         assert!(
             commands.lines().any(|line| line.trim_start().starts_with(&format!("{command} "))),
             "{commands}"

@@ -12,6 +12,7 @@ mod check;
 #[cfg(feature = "demo")]
 mod demo;
 mod run;
+mod simulate;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -42,6 +43,8 @@ enum Command {
     Bill(ask::BillArguments),
     /// Show what is spent and reserved of each budget.
     Budgets(ask::BudgetsArguments),
+    /// Replay jobs under given documents in virtual time: waits, utilisation and cost before anything changes.
+    Simulate(Box<simulate::SimulateArguments>),
     /// Print the CustomResourceDefinitions, for `kubectl apply -f -`.
     Crds,
     /// Run a few jobs on this machine, against emulators of GitHub and Azure inside this process.
@@ -79,6 +82,7 @@ pub fn main() -> ExitCode {
             Command::Why(arguments) => ask::why(&arguments).await,
             Command::Bill(arguments) => ask::bill(&arguments).await,
             Command::Budgets(arguments) => ask::budgets(&arguments).await,
+            Command::Simulate(arguments) => simulate::simulate(&arguments).await,
             Command::Crds => crate::config::crds::yaml().map(|text| {
                 say!("{}", text.trim_end());
                 ExitCode::SUCCESS
