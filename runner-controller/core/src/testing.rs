@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::job::{Job, JobAction, JobDescription, JobFact, JobKey, JobReport};
+use crate::job::{Findings, Job, JobAction, JobDescription, JobFact, JobKey, JobReport};
 use crate::labels::{self, Matched};
 use crate::lifecycle::{
     GroupFacts, Launched, Machine, MachinePhase, Registered, Runner, RunnerFact, RunnerFacts, Teardown,
@@ -54,6 +54,7 @@ pub(crate) fn source(name: &str, owners: &[&str]) -> Source {
         name: name.to_owned(),
         unavailable: None,
         allow_public: false,
+        notice_after: None,
         owners: owners.iter().map(|owner| (*owner).to_owned()).collect(),
         repositories: Vec::new(),
     }
@@ -94,10 +95,14 @@ pub(crate) fn job(id: &str) -> Job {
             workflow: None,
             url: None,
             labels: words("stint"),
+            run: Some("9".to_owned()),
+            head_sha: Some("0123456789abcdef0123456789abcdef01234567".to_owned()),
+            head_branch: Some("main".to_owned()),
         },
         stored_at: at(0),
         facts: Vec::new(),
         report: JobReport::default(),
+        found: Findings::default(),
     }
 }
 
