@@ -8,16 +8,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub mod agent;
+mod provider;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 use runner_core::billing::Bill;
-use runner_core::job::{Job, JobAction, JobDescription, JobKey, JobReport, Told};
+use runner_core::job::{Finding, Job, JobKey, JobReport, Told};
 use runner_core::lifecycle::{Machine, Runner, RunnerFact};
 use runner_core::plan::NewRunner;
-use runner_core::setup::Scope;
 use secrecy::SecretString;
 
+pub use self::provider::{CheckRun, Credential, Deregistered, JobReading, Provider, Published, Registration};
 use crate::config::{Documents, Problem};
 
 /// Why a call to the outside did not succeed.
@@ -89,6 +90,8 @@ pub trait Records: Send + Sync {
     async fn tell(&self, told: &Told) -> CallResult<Stored>;
     /// Writes what is to be known of a job.
     async fn report(&self, job: &JobKey, report: &JobReport) -> CallResult<()>;
+    /// Adds to what Stint found out about a job; what is set stays. Of a job whose record is gone, nothing is kept.
+    async fn note(&self, job: &JobKey, finding: &Finding) -> CallResult<()>;
     /// Deletes a job's record. One that is gone already is no error.
     async fn expire(&self, job: &JobKey) -> CallResult<()>;
 
@@ -288,58 +291,6 @@ pub struct GroupOrder {
     pub registries: Vec<(String, String, SecretString)>,
 }
 
-/// A source of jobs, where runners register.
-#[async_trait]
-pub trait Provider: Send + Sync {
-    /// Registers an ephemeral runner and answers what its agent needs. Never retried by the adapter: a lost answer
-    /// may have left a registration.
-    async fn register(&self, registration: &Registration) -> CallResult<Credential>;
-    /// Deletes a registration, found by id or else by name. The source alone knows whether the runner is busy.
-    async fn deregister(&self, scope: &Scope, name: &str, id: Option<u64>) -> CallResult<Deregistered>;
-    /// How a job stands; `None` if the source does not know it.
-    async fn read_job(&self, job: &JobKey, what: &JobDescription) -> CallResult<Option<JobReading>>;
-}
-
-/// What a runner registers with.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Registration {
-    /// Where.
-    pub scope: Scope,
-    /// The runner's name.
-    pub name: String,
-    /// Its labels.
-    pub labels: Vec<String>,
-}
-
-/// What an agent needs to take a job.
-#[derive(Clone, Debug)]
-pub struct Credential {
-    /// The source's id of the runner.
-    pub runner_id: u64,
-    /// Files by name, such as `jitconfig`.
-    pub files: BTreeMap<String, SecretString>,
-}
-
-/// What became of a registration.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Deregistered {
-    /// The source knows the runner no longer.
-    Gone,
-    /// The runner is running a job and stays.
-    Busy,
-}
-
-/// How a job stands, read from its source.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct JobReading {
-    /// What was last to happen.
-    pub action: JobAction,
-    /// The runner that has or had it.
-    pub runner: Option<String>,
-    /// How it ended.
-    pub conclusion: Option<String>,
-}
-
 /// The append-only record of what each runner cost, and the logs that outlive it.
 #[async_trait]
 pub trait Ledger: Send + Sync {
@@ -349,6 +300,8 @@ pub trait Ledger: Send + Sync {
     async fn commit(&self, row: &LedgerRow) -> CallResult<bool>;
     /// All rows, oldest first.
     async fn rows(&self) -> CallResult<Vec<LedgerRow>>;
+    /// The rows of runners that ran a job, or were started for it and ran nothing, oldest first.
+    async fn rows_of(&self, job: &JobKey) -> CallResult<Vec<LedgerRow>>;
     /// Keeps the last logs of a runner; longer ones are cut to their last 64 KiB. A later call replaces.
     async fn keep_logs(&self, logs: &KeptLogs) -> CallResult<()>;
     /// The logs kept for a runner (by name) or a job (by key or by the source's id), newest runner first.

@@ -5,6 +5,7 @@
 
 mod acting;
 mod housekeeping;
+mod notices;
 pub mod sources;
 mod timed;
 pub mod wiring;
@@ -15,18 +16,19 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use runner_core::health::Health;
-use runner_core::job::{JobKey, JobReport, Standing};
+use runner_core::job::{JobKey, JobReport, JobState, Standing};
 use runner_core::plan::{Action, Plan, plan};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock;
 use crate::config::{Problem, Resolved};
-use crate::execute::{Executor, Outside};
+use crate::execute::{Executor, Outside, Reasons};
 use crate::observe::{Observer, View};
 use crate::ports::{CallErrorKind, CallResult};
 use crate::telemetry::{Metrics, RunnerState};
 use housekeeping::Housekeeping;
+use notices::Notices;
 
 /// How long what has changed is collected before the next pass.
 const COLLECT: Duration = Duration::from_millis(10);
@@ -44,6 +46,7 @@ pub struct Reconciler {
     noted: Vec<Problem>,
     unready: BTreeMap<String, String>,
     housekeeping: Housekeeping,
+    notices: Notices,
     health: Health,
 }
 
@@ -62,6 +65,7 @@ impl Reconciler {
             noted: Vec::new(),
             unready: BTreeMap::new(),
             housekeeping: Housekeeping::default(),
+            notices: Notices::default(),
             health: Health::default(),
         }
     }
@@ -92,6 +96,7 @@ impl Reconciler {
             }
             tokio::time::sleep(COLLECT).await;
         };
+        self.notices.stop().await;
         self.executor.drain().await;
         result
     }
@@ -110,11 +115,14 @@ impl Reconciler {
         self.outside.metrics.planned(started.elapsed());
         self.show(&view, &plan);
         let wake_at = plan.wake_at;
-        self.outside.reasons.send_replace(Arc::new(plan.reasons.clone()));
+        let reasons = Arc::new(plan.reasons.clone());
+        self.outside.reasons.send_replace(reasons.clone());
         self.executor.begin(plan, &view).await?;
         self.publish(&view).await;
         self.housekeeping.keep(&self.outside, &view, now);
-        Ok(wake_at)
+        let line = || oldest_first(&view, &reasons);
+        let tell_at = self.notices.keep(&self.outside, &view, &reasons, line, now);
+        Ok(wake_at.into_iter().chain(tell_at).min())
     }
 
     /// Tells the rest of the program, and the documents, what the documents resolve to.
@@ -193,6 +201,20 @@ impl Reconciler {
             }
         }
     }
+}
+
+/// Jobs that wait for a runner, the oldest first.
+fn oldest_first(view: &View, reasons: &Reasons) -> Vec<JobKey> {
+    let mut line: Vec<(Timestamp, &JobKey)> = view
+        .snapshot
+        .jobs
+        .iter()
+        .filter(|job| reasons.contains_key(&job.key) && job.report.standing == Standing::Waiting)
+        .filter(|job| matches!(job.state(), JobState::Queued { .. }))
+        .map(|job| (job.state_since(), &job.key))
+        .collect();
+    line.sort();
+    line.into_iter().map(|(_, key)| key.clone()).collect()
 }
 
 /// Sends what the documents resolve to, where that concerns intake or providers and is new.

@@ -150,6 +150,9 @@ fn job(id: &str, attempt: u32) -> (JobKey, JobDescription) {
         workflow: None,
         url: None,
         labels: Vec::new(),
+        run: Some("9".to_owned()),
+        head_sha: None,
+        head_branch: None,
     };
     (key, description)
 }

@@ -298,7 +298,7 @@ impl Job {
     }
 
     /// Since when the job has been in its state. Hearing the same again does not move it.
-    pub(crate) fn state_since(&self) -> Timestamp {
+    pub fn state_since(&self) -> Timestamp {
         let first = |action, after: Option<Timestamp>| {
             self.facts
                 .iter()

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use kube::Resource;
-use runner_core::job::{Job, JobAction, JobDescription, JobFact, JobKey, JobReport, Standing, Told};
+use runner_core::job::{
+    Finding, Findings, Job, JobAction, JobDescription, JobFact, JobKey, JobReport, Standing, Told,
+};
 use runner_core::labels::Matched;
 use runner_core::lifecycle::{
     AgentFacts, GroupFacts, Launched, Registered, Runner as CoreRunner, RunnerFact, RunnerFacts, Teardown,
@@ -12,7 +14,7 @@ use runner_core::lifecycle::{
 use runner_core::plan::NewRunner;
 use runner_core::setup::{PlaceKind, Scope, Size};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::records::{
     ActionName, AgentRecord, FactRecord, GroupRecord, LaunchedRecord, PlaceKindName, RegisteredRecord,
@@ -67,6 +69,9 @@ pub fn job_spec(told: &Told) -> RunnerJobSpec {
         url: what.url.clone(),
         labels: what.labels.clone(),
         created_at: what.created_at,
+        run: what.run.clone(),
+        head_sha: what.head_sha.clone(),
+        head_branch: what.head_branch.clone(),
         facts: BTreeMap::from([fact_record(&told.fact)]),
     }
 }
@@ -97,10 +102,34 @@ pub fn job(record: &RunnerJob) -> Job {
             workflow: spec.workflow.clone(),
             url: spec.url.clone(),
             labels: spec.labels.clone(),
+            run: spec.run.clone(),
+            head_sha: spec.head_sha.clone(),
+            head_branch: spec.head_branch.clone(),
         },
         stored_at: created(record).or(first_heard).unwrap_or(Timestamp::UNIX_EPOCH),
         facts,
         report: record.status.as_ref().map(job_report).unwrap_or_default(),
+        found: record.status.as_ref().map(findings).unwrap_or_default(),
+    }
+}
+
+fn findings(status: &RunnerJobStatus) -> Findings {
+    let notice = status.notice.clone().unwrap_or_default();
+    Findings {
+        protected_branch: status.protected_branch,
+        notice_begun: notice.begun_at,
+        notice_id: notice.id,
+        notice_ended: notice.ended_at,
+    }
+}
+
+/// The fields of a job's status that a finding sets, as a JSON merge patch of the status.
+pub fn finding_patch(finding: &Finding) -> Value {
+    match finding {
+        Finding::ProtectedBranch(is) => json!({ "protectedBranch": is }),
+        Finding::NoticeBegun(at) => json!({ "notice": { "begunAt": at } }),
+        Finding::NoticeId(id) => json!({ "notice": { "id": id } }),
+        Finding::NoticeEnded(at) => json!({ "notice": { "endedAt": at } }),
     }
 }
 
@@ -126,7 +155,22 @@ fn job_report(status: &RunnerJobStatus) -> JobReport {
     }
 }
 
-/// The status of a job's record.
+/// A report as a JSON merge patch of the status of a job's record: the absent fields are spelled out, so that old values
+/// go, and what is not the report's stays.
+pub fn report_patch(report: &JobReport) -> Value {
+    let mut value = json!({
+        "state": null, "reason": null, "class": null, "runner": null, "conclusion": null,
+        "retryAfter": null, "endedAt": null,
+    });
+    if let (Some(fields), Ok(Value::Object(set))) =
+        (value.as_object_mut(), serde_json::to_value(job_status(report)))
+    {
+        fields.extend(set);
+    }
+    value
+}
+
+/// The status of a job's record, as far as a report goes.
 pub fn job_status(report: &JobReport) -> RunnerJobStatus {
     RunnerJobStatus {
         state: Some(report.standing.as_str().to_owned()),
@@ -139,6 +183,8 @@ pub fn job_status(report: &JobReport) -> RunnerJobStatus {
         counted: report.counted,
         retry_after: report.retry_after,
         ended_at: report.ended_at,
+        protected_branch: None,
+        notice: None,
     }
 }
 

@@ -12,7 +12,7 @@ use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Resource};
-use runner_core::job::{Job, JobKey, JobReport, READ_PREFIX, Told};
+use runner_core::job::{Finding, Job, JobKey, JobReport, READ_PREFIX, Told};
 use runner_core::lifecycle::{Runner as CoreRunner, RunnerFact};
 use runner_core::plan::NewRunner;
 use secrecy::{ExposeSecret, SecretString};
@@ -101,6 +101,19 @@ impl KubernetesRecords {
             }
         }
     }
+
+    async fn patch_job_status(&self, job: &JobKey, status: serde_json::Value) -> CallResult<()> {
+        let name = job.to_string();
+        let patch = Patch::Merge(json!({ "status": status }));
+        let stored = self
+            .cluster
+            .api::<RunnerJob>()
+            .patch_status(&name, &PatchParams::default(), &patch)
+            .await
+            .map_err(|error| call_error("write a RunnerJob's status", &error))?;
+        self.jobs.apply(&name, version_of(&stored), convert::job(&stored));
+        Ok(())
+    }
 }
 
 impl Cluster {
@@ -185,27 +198,21 @@ impl Records for KubernetesRecords {
     }
 
     async fn report(&self, job: &JobKey, report: &JobReport) -> CallResult<()> {
-        let name = job.to_string();
-        let status = convert::job_status(report);
-        // A merge patch needs the absent fields spelled out, so that old values go.
-        let mut value = json!({
-            "state": null, "reason": null, "class": null, "runner": null, "conclusion": null,
-            "retryAfter": null, "endedAt": null,
-        });
-        if let (Some(fields), Ok(serde_json::Value::Object(set))) =
-            (value.as_object_mut(), serde_json::to_value(&status))
-        {
-            fields.extend(set);
+        self.patch_job_status(job, convert::report_patch(report)).await
+    }
+
+    async fn note(&self, job: &JobKey, finding: &Finding) -> CallResult<()> {
+        if let Some(known) = self.jobs.get(&job.to_string()) {
+            let mut after = known.found.clone();
+            after.add(finding.clone());
+            if after == known.found {
+                return Ok(());
+            }
         }
-        let patch = Patch::Merge(json!({"status": value}));
-        let stored = self
-            .cluster
-            .api::<RunnerJob>()
-            .patch_status(&name, &PatchParams::default(), &patch)
-            .await
-            .map_err(|error| call_error("write a RunnerJob's status", &error))?;
-        self.jobs.apply(&name, version_of(&stored), convert::job(&stored));
-        Ok(())
+        match self.patch_job_status(job, convert::finding_patch(finding)).await {
+            Err(error) if error.kind == CallErrorKind::NotFound => Ok(()),
+            result => result,
+        }
     }
 
     async fn expire(&self, job: &JobKey) -> CallResult<()> {

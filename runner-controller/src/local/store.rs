@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use runner_core::job::{Job, JobFact, JobKey, JobReport, READ_PREFIX, Told};
+use runner_core::job::{Finding, Job, JobFact, JobKey, JobReport, READ_PREFIX, Told};
 use runner_core::lifecycle::{Runner, RunnerFact, RunnerFacts};
 use runner_core::plan::NewRunner;
 use secrecy::{ExposeSecret, SecretString};
@@ -101,6 +101,30 @@ pub(super) async fn report(
         .execute(db)
         .await?;
     job.report = report;
+    Ok(Change::Job(Box::new(job)))
+}
+
+pub(super) async fn note(db: &mut SqliteConnection, key: &JobKey, finding: Finding) -> StoreResult<Change> {
+    let known = sqlx::query("SELECT * FROM jobs WHERE source = ? AND job_id = ? AND attempt = ?")
+        .bind(&key.source)
+        .bind(&key.id)
+        .bind(key.attempt)
+        .fetch_optional(&mut *db)
+        .await?;
+    let Some(known) = known else { return Ok(Change::Nothing) };
+    let mut job = Job { facts: facts_of(db, key).await?, ..read_job(&known)? };
+    let before = job.found.clone();
+    job.found.add(finding);
+    if job.found == before {
+        return Ok(Change::Nothing);
+    }
+    sqlx::query("UPDATE jobs SET found = ? WHERE source = ? AND job_id = ? AND attempt = ?")
+        .bind(job.found.to_json()?)
+        .bind(&key.source)
+        .bind(&key.id)
+        .bind(key.attempt)
+        .execute(db)
+        .await?;
     Ok(Change::Job(Box::new(job)))
 }
 
@@ -357,6 +381,7 @@ fn read_job(row: &SqliteRow) -> StoreResult<Job> {
         stored_at: read_time(row, "stored_at")?,
         facts: Vec::new(),
         report: Json::from_json(row.try_get("report")?)?,
+        found: Json::from_json(row.try_get("found")?)?,
     })
 }
 

@@ -33,6 +33,9 @@ fn told(job: &str, fact: JobFact) -> Told {
         workflow: Some("CI".to_owned()),
         url: None,
         labels: vec!["stint".to_owned()],
+        run: None,
+        head_sha: None,
+        head_branch: None,
     };
     Told { key: key(job), description, fact }
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use axum::Router;
 use jiff::Timestamp;
-use runner_core::job::{Job, JobKey, JobReport, Told};
+use runner_core::job::{Finding, Findings, Job, JobKey, JobReport, Told};
 use runner_core::lifecycle::{Runner, RunnerFact};
 use runner_core::plan::NewRunner;
 use secrecy::SecretString;
@@ -64,6 +64,7 @@ impl Records for Memory {
                 stored_at: told.fact.heard_at,
                 facts: vec![told.fact.clone()],
                 report: JobReport::default(),
+                found: Findings::default(),
             });
             return Ok(Stored::NewJob);
         };
@@ -97,6 +98,9 @@ impl Records for Memory {
     }
     async fn report(&self, _: &JobKey, _: &JobReport) -> CallResult<()> {
         unreachable!("web and intake do not report")
+    }
+    async fn note(&self, _: &JobKey, _: &Finding) -> CallResult<()> {
+        unreachable!("web and intake find nothing out")
     }
     async fn expire(&self, _: &JobKey) -> CallResult<()> {
         unreachable!("web and intake do not expire")
@@ -141,6 +145,9 @@ impl Ledger for Memory {
     async fn rows(&self) -> CallResult<Vec<LedgerRow>> {
         trouble(&self.ledger_trouble)?;
         Ok(self.rows.lock().unwrap().clone())
+    }
+    async fn rows_of(&self, _: &JobKey) -> CallResult<Vec<LedgerRow>> {
+        unreachable!("web asks for all rows")
     }
     async fn keep_logs(&self, logs: &KeptLogs) -> CallResult<()> {
         trouble(&self.ledger_trouble)?;
