@@ -2,6 +2,7 @@
 //! emulated over HTTP.
 
 mod burst;
+mod check_runs;
 mod configuration;
 mod crashes;
 mod deliveries;

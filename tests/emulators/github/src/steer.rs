@@ -103,6 +103,15 @@ impl GitHubControl {
         self.shared.change(|state, _| drop(state.branches.remove(&key)));
     }
 
+    /// The commit that a job builds.
+    ///
+    /// # Errors
+    /// There is no such job.
+    pub fn head_sha(&self, id: JobId) -> anyhow::Result<String> {
+        let found = self.shared.read(|state| state.jobs.get(&id).map(|job| job.head_sha.clone()));
+        found.with_context(|| format!("there is no job {id}"))
+    }
+
     /// All check-runs, oldest first.
     pub fn check_runs(&self) -> Vec<CheckRunView> {
         self.shared.read(|state| state.check_runs.values().cloned().collect())
