@@ -241,6 +241,7 @@ pub fn told_to_all(reason: &Reason) -> Option<String> {
         | Reason::LimitReached { .. }
         | Reason::LimitPaused { .. }
         | Reason::ConfirmingWithSource
+        | Reason::ReadingBranch
         | Reason::NoPlace
         | Reason::PlaceUnknown { .. }
         | Reason::PlaceAmbiguous { .. }

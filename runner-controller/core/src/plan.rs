@@ -4,6 +4,7 @@
 //! something happens, never what.
 
 mod admissions;
+mod branches;
 mod jobs;
 mod reading;
 mod upkeep;
@@ -88,6 +89,11 @@ pub enum Action {
         /// The job.
         job: JobKey,
     },
+    /// Ask the job's source whether it runs the code of a protected branch.
+    ReadBranch {
+        /// The job.
+        job: JobKey,
+    },
     /// Delete the job's record.
     Expire {
         /// The job.
@@ -151,6 +157,8 @@ struct Pass<'a> {
     of_job: HashMap<&'a JobKey, Vec<&'a Runner>>,
     /// Which places have room.
     rooms: Rooms<'a>,
+    /// Of how many jobs the branch is asked for.
+    branches_asked: usize,
     plan: Plan,
 }
 
@@ -166,7 +174,7 @@ impl<'a> Pass<'a> {
             own.sort_by_key(|runner| runner.ordinal);
         }
         let rooms = Rooms::of(&snapshot.setup, &snapshot.health, &snapshot.runners, &snapshot.machines, now);
-        Self { snapshot, now, by_name, of_job, rooms, plan: Plan::default() }
+        Self { snapshot, now, by_name, of_job, rooms, branches_asked: 0, plan: Plan::default() }
     }
 
     /// Jobs with what follows from facts and configuration, in the order of their keys.

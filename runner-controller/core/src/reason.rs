@@ -27,6 +27,8 @@ pub enum Reason {
     AwaitingApproval,
     /// It was queued long ago, or had a runner already; the source is asked whether it still waits.
     ConfirmingWithSource,
+    /// A limit or priority asks whether it runs the code of a protected branch; the source is asked.
+    ReadingBranch,
     /// No runner can register with the source now.
     SourceUnavailable { source: String, why: String },
     /// There is no place where a runner could run.
@@ -97,7 +99,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every code, in the order of the enum.
-    pub const CODES: [&str; 38] = [
+    pub const CODES: [&str; 39] = [
         "InstallationFull",
         "ClassFull",
         "SizeFull",
@@ -106,6 +108,7 @@ impl Reason {
         "ReservedForAnother",
         "AwaitingApproval",
         "ConfirmingWithSource",
+        "ReadingBranch",
         "SourceUnavailable",
         "NoPlace",
         "PlaceUnknown",
@@ -149,6 +152,7 @@ impl Reason {
             Reason::ReservedForAnother { .. } => "ReservedForAnother",
             Reason::AwaitingApproval => "AwaitingApproval",
             Reason::ConfirmingWithSource => "ConfirmingWithSource",
+            Reason::ReadingBranch => "ReadingBranch",
             Reason::SourceUnavailable { .. } => "SourceUnavailable",
             Reason::NoPlace => "NoPlace",
             Reason::PlaceUnknown { .. } => "PlaceUnknown",
@@ -237,6 +241,10 @@ impl Reason {
             Reason::AwaitingApproval => "the source holds the job back, as for an approval".to_owned(),
             Reason::ConfirmingWithSource => {
                 "the source is asked whether the job still waits, before a runner is started for it"
+                    .to_owned()
+            }
+            Reason::ReadingBranch => {
+                "the source is asked whether the job's branch is protected, which a limit or priority turns on"
                     .to_owned()
             }
             Reason::SourceUnavailable { source, why } => {

@@ -289,6 +289,7 @@ impl ConcurrencyLimit {
 #[derive(Clone, Debug)]
 pub(crate) struct Counted {
     pub(crate) values: [String; 6],
+    pub(crate) protected_branch: bool,
     pub(crate) size: Size,
 }
 
@@ -297,7 +298,8 @@ impl Counted {
         let what = &job.description;
         let workflow = what.workflow.as_deref().unwrap_or_default();
         let values = [&job.key.source, &what.owner, &what.repository, workflow, class, place];
-        Self { values: values.map(str::to_lowercase), size }
+        let protected_branch = job.found.protected_branch.unwrap_or_default();
+        Self { values: values.map(str::to_lowercase), protected_branch, size }
     }
 
     fn value(&self, dimension: Dimension) -> &str {
@@ -307,11 +309,11 @@ impl Counted {
 
     /// Whether it comes under a limit.
     pub(crate) fn under(&self, limit: &ConcurrencyLimit) -> bool {
-        limit
-            .matches
-            .patterns
-            .iter()
-            .all(|(dimension, globs)| globs.iter().any(|glob| glob.matches(self.value(*dimension))))
+        let patterns = &limit.matches.patterns;
+        limit.matches.protected_branch.is_none_or(|wanted| wanted == self.protected_branch)
+            && patterns
+                .iter()
+                .all(|(dimension, globs)| globs.iter().any(|glob| glob.matches(self.value(*dimension))))
     }
 
     /// Whether two that come under a limit share a counter of it.

@@ -133,7 +133,9 @@ impl<'a> Usage<'a> {
         let (mut place_limits, mut paused) = (Vec::new(), None);
         for (limit, of_places) in self.limits.clone() {
             let covered = Dimension::ALL.into_iter().filter(|one| *one != Dimension::Place).zip(&values);
-            if !covered.into_iter().all(|(dimension, value)| limit.matches.covers(dimension, value)) {
+            if !limit.matches.covers_branch(purpose.protected_branch)
+                || !covered.into_iter().all(|(dimension, value)| limit.matches.covers(dimension, value))
+            {
                 continue;
             }
             if of_places {
@@ -155,10 +157,9 @@ impl<'a> Usage<'a> {
                 .map_or(1, |weight| (*weight).max(1))
         };
         let rule = setup.settings.priorities.iter().find(|rule| {
-            Dimension::ALL
-                .into_iter()
-                .zip(&values)
-                .all(|(dimension, value)| rule.matches.covers(dimension, value))
+            let mut all = Dimension::ALL.into_iter().zip(&values);
+            rule.matches.covers_branch(purpose.protected_branch)
+                && all.all(|(dimension, value)| rule.matches.covers(dimension, value))
         });
         Profile {
             class,

@@ -168,6 +168,9 @@ impl<'a> Pass<'a> {
             let (source, why) = (source.name.clone(), why.clone());
             return Err(Outcome::Wait(Reason::SourceUnavailable { source, why }));
         }
+        if self.branch_is_open(view, wants) {
+            return Err(Outcome::Wait(Reason::ReadingBranch));
+        }
         Ok((wants, class, size))
     }
 

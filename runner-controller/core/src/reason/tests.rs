@@ -16,6 +16,7 @@ fn every() -> Vec<Reason> {
         Reason::ReservedForAnother { limit: text(), job: text() },
         Reason::AwaitingApproval,
         Reason::ConfirmingWithSource,
+        Reason::ReadingBranch,
         Reason::SourceUnavailable { source: text(), why: text() },
         Reason::NoPlace,
         Reason::PlaceUnknown { class: text(), place: text() },

@@ -100,6 +100,7 @@ fn started(actions: &[Action]) -> Vec<NewRunner> {
         Action::Step { .. }
         | Action::Report { .. }
         | Action::ReadJob { .. }
+        | Action::ReadBranch { .. }
         | Action::Expire { .. }
         | Action::Unreserve { .. } => None,
     });

@@ -111,6 +111,7 @@ fn starts(plan: &Plan) -> Vec<&crate::plan::NewRunner> {
             Action::Step { .. }
             | Action::Report { .. }
             | Action::ReadJob { .. }
+            | Action::ReadBranch { .. }
             | Action::Expire { .. }
             | Action::Unreserve { .. } => None,
         })
@@ -165,6 +166,7 @@ proptest! {
                 Action::Step { .. }
                 | Action::Report { .. }
                 | Action::ReadJob { .. }
+        | Action::ReadBranch { .. }
                 | Action::Expire { .. }
                 | Action::Unreserve { .. } => continue,
             };
@@ -215,7 +217,7 @@ proptest! {
                     prop_assert!(runners.insert(runner.clone()), "two actions on {}", runner);
                     runner
                 }
-                Action::Report { job, .. } | Action::ReadJob { job } | Action::Expire { job } => job.to_string(),
+                Action::Report { job, .. } | Action::ReadJob { job } | Action::ReadBranch { job } | Action::Expire { job } => job.to_string(),
             };
             prop_assert!(!all.held.contains_key(&held), "{}", held);
         }
