@@ -132,7 +132,9 @@ pub fn due(
 impl<'a> Known<'a> {
     fn look(&self, job: &'a Job, ranks: &mut Option<HashMap<&'a JobKey, usize>>, now: Timestamp) -> Look {
         let begun = job.found.notice_begun.is_some();
-        if job.found.notice_ended.is_some() || job.description.head_sha.is_none() {
+        // Nothing is begun for a job that does not wait, which most do not.
+        let open = begun || self.reasons.contains_key(&job.key);
+        if !open || job.found.notice_ended.is_some() || job.description.head_sha.is_none() {
             return Look::Nothing;
         }
         let after = self.setup.sources.get(&job.key.source).and_then(|source| source.notice_after);

@@ -21,6 +21,12 @@ pub trait Provider: Send + Sync {
     async fn deregister(&self, scope: &Scope, name: &str, id: Option<u64>) -> CallResult<Deregistered>;
     /// How a job stands; `None` if the source does not know it.
     async fn read_job(&self, job: &JobKey, what: &JobDescription) -> CallResult<Option<JobReading>>;
+    /// Whether a job runs the code of a protected branch: neither a fork's, nor code that is only proposed. What the source
+    /// does not know counts as not protected.
+    ///
+    /// # Errors
+    /// `Refused` where the source does not let Stint ask, with what would have to be granted.
+    async fn is_of_protected_branch(&self, what: &JobDescription) -> CallResult<bool>;
     /// Shows something of a job at its commit, or changes what is shown. The same again changes nothing.
     ///
     /// # Errors

@@ -110,11 +110,9 @@ impl Notices {
         let (due, wake) = notice::due(known, busy, PER_HOUR, now);
         let mut wakes: Vec<Timestamp> = wake.into_iter().collect();
         wakes.extend(memory.held.values().map(|(until, _)| *until).filter(|until| *until > now));
-        let jobs: HashMap<&JobKey, &Job> = if due.is_empty() {
-            HashMap::new()
-        } else {
-            snapshot.jobs.iter().map(|job| (&job.key, job)).collect()
-        };
+        let named: HashSet<&JobKey> = due.iter().map(|one| &one.job).collect();
+        let jobs = snapshot.jobs.iter().filter(|job| named.contains(&job.key));
+        let jobs: HashMap<JobKey, &Job> = jobs.map(|job| (job.key.clone(), job)).collect();
         let mut begun = 0;
         for one in due {
             if begun == free {

@@ -93,6 +93,10 @@ impl Provider for Gated {
         self.minded("read-job", self.provider.read_job(job, what)).await
     }
 
+    async fn is_of_protected_branch(&self, what: &JobDescription) -> CallResult<bool> {
+        self.minded("read-branch", self.provider.is_of_protected_branch(what)).await
+    }
+
     async fn publish(&self, notice: &CheckRun) -> CallResult<Published> {
         // Not minded by all: runners go on while calls are spared for them.
         if let Some(left) = self.provider.spares_calls_for() {

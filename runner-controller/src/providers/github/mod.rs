@@ -1,4 +1,4 @@
-//! GitHub as a provider: registers and deletes runners, reads jobs, and shows check-runs.
+//! GitHub as a provider: registers and deletes runners, reads jobs and branches, and shows check-runs.
 //!
 //! octocrab signs and carries the calls; what is read is read with the small structs of `wire`, since GitHub, its
 //! Enterprise Server and Gitea differ in the fields that nobody needs here. This module decides nothing, keeps no
@@ -6,6 +6,7 @@
 //! the caller knows what to do then.
 
 mod access;
+mod branches;
 mod check_runs;
 mod errors;
 mod rate_limits;
@@ -25,6 +26,7 @@ use runner_core::setup::Scope;
 use secrecy::{ExposeSecret, SecretString};
 
 use self::access::Access;
+use self::branches::Branches;
 use self::errors::{Answer, Call};
 pub use self::rate_limits::RateLimit;
 use self::rate_limits::RateLimits;
@@ -127,6 +129,7 @@ pub struct GitHubProvider {
     access: Access,
     runner_group_id: u64,
     rate_limits: Arc<RateLimits>,
+    branches: Branches,
     /// When each scope's runner endpoints last answered a call, hence were allowed.
     proven: Mutex<HashMap<Scope, Timestamp>>,
 }
@@ -144,6 +147,7 @@ impl GitHubProvider {
             access,
             runner_group_id: settings.runner_group_id,
             rate_limits,
+            branches: Branches::default(),
             proven: Mutex::new(HashMap::new()),
         })
     }
@@ -311,6 +315,10 @@ impl Provider for GitHubProvider {
         };
         let runner = read.runner_name.filter(|name| !name.is_empty() && read.runner_id != Some(0));
         Ok(Some(JobReading { action, runner, conclusion: read.conclusion }))
+    }
+
+    async fn is_of_protected_branch(&self, what: &JobDescription) -> CallResult<bool> {
+        self.branches.is_protected(&self.access, what).await
     }
 
     async fn publish(&self, notice: &CheckRun) -> CallResult<Published> {

@@ -96,6 +96,46 @@ pub(super) struct CheckRuns {
     pub(super) check_runs: Vec<CheckRun>,
 }
 
+/// A run, as far as it tells whose code it runs.
+#[derive(Deserialize)]
+pub(super) struct Run {
+    #[serde(default)]
+    pub(super) event: String,
+    #[serde(default)]
+    pub(super) head_branch: Option<String>,
+    #[serde(default)]
+    pub(super) head_sha: String,
+    /// Null where a fork was deleted.
+    #[serde(default)]
+    pub(super) head_repository: Option<Repository>,
+}
+
+/// A repository.
+#[derive(Deserialize)]
+pub(super) struct Repository {
+    #[serde(default)]
+    pub(super) full_name: String,
+}
+
+/// A branch.
+#[derive(Clone, Deserialize)]
+pub(super) struct Branch {
+    pub(super) protected: bool,
+    pub(super) commit: Commit,
+}
+
+/// A commit.
+#[derive(Clone, Deserialize)]
+pub(super) struct Commit {
+    pub(super) sha: String,
+}
+
+/// How one commit stands to another.
+#[derive(Deserialize)]
+pub(super) struct Comparison {
+    pub(super) status: String,
+}
+
 /// The body of a refusal.
 #[derive(Default, Deserialize)]
 pub(super) struct Refusal {
