@@ -6,6 +6,7 @@
 mod error;
 mod memory;
 mod mirror;
+mod rows;
 mod store;
 
 use std::collections::{BTreeMap, HashMap};

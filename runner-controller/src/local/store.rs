@@ -10,11 +10,12 @@ use runner_core::lifecycle::{Runner, RunnerFact, RunnerFacts};
 use runner_core::plan::NewRunner;
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::Row;
-use sqlx::sqlite::{SqliteConnection, SqliteRow};
+use sqlx::sqlite::SqliteConnection;
 
 use super::error::{StoreError, StoreResult};
 use super::memory::{Change, StoredRecords};
-use super::mirror::{Json, action_of, action_word};
+use super::mirror::{Json, action_word};
+use super::rows::{read_fact, read_job, read_key};
 use crate::ports::{CallErrorKind, Stored};
 
 /// Reads everything, and the epoch of the reservations.
@@ -93,38 +94,21 @@ pub(super) async fn report(
     if job.report == report {
         return Ok(Change::Nothing);
     }
-    sqlx::query("UPDATE jobs SET report = ? WHERE source = ? AND job_id = ? AND attempt = ?")
-        .bind(report.to_json()?)
-        .bind(&key.source)
-        .bind(&key.id)
-        .bind(key.attempt)
-        .execute(db)
-        .await?;
+    let update = "UPDATE jobs SET report = ? WHERE source = ? AND job_id = ? AND attempt = ?";
+    write_column(db, key, update, report.to_json()?).await?;
     job.report = report;
     Ok(Change::Job(Box::new(job)))
 }
 
 pub(super) async fn note(db: &mut SqliteConnection, key: &JobKey, finding: Finding) -> StoreResult<Change> {
-    let known = sqlx::query("SELECT * FROM jobs WHERE source = ? AND job_id = ? AND attempt = ?")
-        .bind(&key.source)
-        .bind(&key.id)
-        .bind(key.attempt)
-        .fetch_optional(&mut *db)
-        .await?;
-    let Some(known) = known else { return Ok(Change::Nothing) };
-    let mut job = Job { facts: facts_of(db, key).await?, ..read_job(&known)? };
+    let Some(mut job) = look_up_job(db, key).await? else { return Ok(Change::Nothing) };
     let before = job.found.clone();
     job.found.add(finding);
     if job.found == before {
         return Ok(Change::Nothing);
     }
-    sqlx::query("UPDATE jobs SET found = ? WHERE source = ? AND job_id = ? AND attempt = ?")
-        .bind(job.found.to_json()?)
-        .bind(&key.source)
-        .bind(&key.id)
-        .bind(key.attempt)
-        .execute(db)
-        .await?;
+    let update = "UPDATE jobs SET found = ? WHERE source = ? AND job_id = ? AND attempt = ?";
+    write_column(db, key, update, job.found.to_json()?).await?;
     Ok(Change::Job(Box::new(job)))
 }
 
@@ -293,6 +277,16 @@ async fn raise_epoch(db: &mut SqliteConnection, epoch: &mut i64) -> StoreResult<
     Ok(())
 }
 
+async fn write_column(
+    db: &mut SqliteConnection,
+    key: &JobKey,
+    update: &'static str,
+    value: String,
+) -> StoreResult<()> {
+    sqlx::query(update).bind(value).bind(&key.source).bind(&key.id).bind(key.attempt).execute(db).await?;
+    Ok(())
+}
+
 async fn insert_fact(db: &mut SqliteConnection, key: &JobKey, fact: &JobFact) -> StoreResult<()> {
     sqlx::query(
         "INSERT INTO job_facts (source, job_id, attempt, id, action, heard_at, runner, conclusion)
@@ -330,16 +324,19 @@ async fn refresh_fact(db: &mut SqliteConnection, key: &JobKey, fact: &JobFact) -
 }
 
 async fn find_job(db: &mut SqliteConnection, key: &JobKey) -> StoreResult<Job> {
+    let unknown = || StoreError::call(CallErrorKind::NotFound, format!("there is no record of job {key}"));
+    look_up_job(db, key).await?.ok_or_else(unknown)
+}
+
+async fn look_up_job(db: &mut SqliteConnection, key: &JobKey) -> StoreResult<Option<Job>> {
     let row = sqlx::query("SELECT * FROM jobs WHERE source = ? AND job_id = ? AND attempt = ?")
         .bind(&key.source)
         .bind(&key.id)
         .bind(key.attempt)
         .fetch_optional(&mut *db)
-        .await?
-        .ok_or_else(|| {
-            StoreError::call(CallErrorKind::NotFound, format!("there is no record of job {key}"))
-        })?;
-    Ok(Job { facts: facts_of(db, key).await?, ..read_job(&row)? })
+        .await?;
+    let Some(row) = row else { return Ok(None) };
+    Ok(Some(Job { facts: facts_of(db, key).await?, ..read_job(&row)? }))
 }
 
 async fn facts_of(db: &mut SqliteConnection, key: &JobKey) -> StoreResult<Vec<JobFact>> {
@@ -363,43 +360,4 @@ async fn find_runner(db: &mut SqliteConnection, name: &str) -> StoreResult<Runne
             Err(StoreError::call(CallErrorKind::NotFound, format!("there is no record of runner {name}")))
         }
     }
-}
-
-fn read_key(row: &SqliteRow) -> StoreResult<JobKey> {
-    Ok(JobKey {
-        source: row.try_get("source")?,
-        id: row.try_get("job_id")?,
-        attempt: row.try_get("attempt")?,
-    })
-}
-
-/// A job without its facts.
-fn read_job(row: &SqliteRow) -> StoreResult<Job> {
-    Ok(Job {
-        key: read_key(row)?,
-        description: Json::from_json(row.try_get("description")?)?,
-        stored_at: read_time(row, "stored_at")?,
-        facts: Vec::new(),
-        report: Json::from_json(row.try_get("report")?)?,
-        found: Json::from_json(row.try_get("found")?)?,
-    })
-}
-
-fn read_fact(row: &SqliteRow) -> StoreResult<JobFact> {
-    let word: &str = row.try_get("action")?;
-    let action = action_of(word)
-        .ok_or_else(|| StoreError::call(CallErrorKind::Refused, format!("unknown action {word} of a job")))?;
-    Ok(JobFact {
-        id: row.try_get("id")?,
-        action,
-        heard_at: read_time(row, "heard_at")?,
-        runner: row.try_get("runner")?,
-        conclusion: row.try_get("conclusion")?,
-    })
-}
-
-fn read_time(row: &SqliteRow, column: &str) -> StoreResult<Timestamp> {
-    row.try_get::<&str, _>(column)?
-        .parse()
-        .map_err(|error| StoreError::call(CallErrorKind::Refused, format!("{column} is not a time: {error}")))
 }

@@ -48,7 +48,7 @@ fn what_a_limit_cannot_be_is_refused_with_field_value_and_remedy() {
     refused("{max: {runners: 1}, match: {owner: acme}}", &["spec.match.owner", "owners"]);
     refused(
         "{max: {runners: 1}, match: {protectedBranch: main}}",
-        &["spec.match.protectedBranch", "boolean"],
+        &["spec.match.protectedBranch", "true or false"],
     );
     refused("{max: {runners: 1}, match: {owners: []}}", &["spec.match.owners is empty"]);
     assert!(read("{paused: true}").unwrap().unwrap().paused);

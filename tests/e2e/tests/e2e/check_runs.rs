@@ -7,14 +7,42 @@ use e2e::{Bed, BedOptions};
 use emulator_github::{CheckRunView, Conclusion, JobSpec};
 use serde_json::json;
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_commit_shows_why_its_job_waits_and_at_the_end_what_it_cost() -> Result<()> {
-    let options = BedOptions {
+/// One runner at most, and a check-run for whoever waits a second for it.
+fn one_at_a_time() -> BedOptions {
+    BedOptions {
         class: json!({"resources": {"cpu": "1500m", "memory": "2Gi"}, "maxRunners": 1}),
         source: json!({"report": {"after": "1s"}}),
         ..BedOptions::default()
-    };
-    let mut bed = Bed::start(options).await?;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_app_that_may_not_write_check_runs_is_told_so_once_and_runs_jobs_all_the_same() -> Result<()> {
+    let mut options = one_at_a_time();
+    options.github.permissions.remove("checks");
+    let bed = Bed::start(options).await?;
+    let first = bed.github.queue_job(bed.job())?;
+    bed.job_stands(first, "Running", Duration::from_secs(60)).await?;
+    let others = (0..3).map(|_| bed.github.queue_job(bed.job())).collect::<Result<Vec<_>>>()?;
+    let said = |bed: &Bed| bed.stint.log().matches("commits do not show why their jobs wait").count();
+    bed.eventually("the missing permission to be named", Duration::from_secs(30), |bed| {
+        let named = bed.stint.log().contains("Checks: write") && said(bed) > 0;
+        Ok(if named { Ok(()) } else { Err("not named".to_owned()) })
+    })
+    .await?;
+    for id in [first].into_iter().chain(others) {
+        bed.job_stands(id, "Running", Duration::from_secs(60)).await?;
+        bed.github.finish_job(id, Conclusion::Success)?;
+        bed.job_stands(id, "Ended", Duration::from_secs(60)).await?;
+    }
+    bed.nothing_left(Duration::from_secs(60)).await?;
+    assert_eq!(said(&bed), 1);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_shows_why_its_job_waits_and_at_the_end_what_it_cost() -> Result<()> {
+    let mut bed = Bed::start(one_at_a_time()).await?;
     let first = bed.github.queue_job(bed.job())?;
     bed.job_stands(first, "Running", Duration::from_secs(60)).await?;
     let second = bed.github.queue_job(JobSpec::new("acme/app", &["stint"]))?;
