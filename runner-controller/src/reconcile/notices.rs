@@ -239,7 +239,10 @@ async fn say(outside: &Outside, job: Job, due: Due) -> CallResult<Said> {
         Published::As(_) if stage == Stage::Ended => Some(Finding::NoticeEnded(clock::now())),
         Published::As(id) if job.found.notice_id.is_none() => Some(Finding::NoticeId(id)),
         Published::As(_) => None,
-        Published::Nowhere => Some(Finding::NoticeEnded(clock::now())),
+        Published::Nowhere => {
+            tracing::info!(job = %job.key, "the commit of job {} or what it showed is gone: nothing more is shown", job.key);
+            Some(Finding::NoticeEnded(clock::now()))
+        }
     };
     if let Some(note) = note {
         outside.records.note(&job.key, &note).await?;

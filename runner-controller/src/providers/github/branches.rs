@@ -1,7 +1,7 @@
 //! Whether a job runs the code of a protected branch.
 //!
 //! Three things must hold: what started its run runs a branch's own code, the run is of the repository itself and not of a
-//! fork, and GitHub protects the branch. Since GitHub tells branches and tags apart in no field of a run, its commit must
+//! fork, and GitHub protects the branch, be it by a rule of its own or by any ruleset (hub4j/github-api#2062). Since GitHub tells branches and tags apart in no field of a run, its commit must
 //! also be on that branch: whoever may push tags could give one the name of a branch.
 //!
 //! Answers are remembered for a few minutes, and asked for once however many jobs of a run want to know.
