@@ -58,7 +58,7 @@ pub struct Outside {
 }
 
 /// Reasons by job.
-pub type Reasons = BTreeMap<JobKey, Reason>;
+pub type Reasons = BTreeMap<JobKey, Arc<Reason>>;
 
 /// What came of an action.
 enum Outcome {

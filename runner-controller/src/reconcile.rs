@@ -16,14 +16,14 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use runner_core::health::Health;
-use runner_core::job::{JobKey, JobReport, JobState, Standing};
+use runner_core::job::{JobKey, JobReport, Standing};
 use runner_core::plan::{Action, Plan, plan};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock;
 use crate::config::{Problem, Resolved};
-use crate::execute::{Executor, Outside, Reasons};
+use crate::execute::{Executor, Outside};
 use crate::observe::{Observer, View};
 use crate::ports::{CallErrorKind, CallResult};
 use crate::telemetry::{Metrics, RunnerState};
@@ -111,17 +111,18 @@ impl Reconciler {
         self.health.note(&view.snapshot.runners, &view.snapshot.machines);
         view.snapshot.health.clone_from(&self.health);
         let started = std::time::Instant::now();
-        let plan = plan(&view.snapshot, now);
+        let mut plan = plan(&view.snapshot, now);
         self.outside.metrics.planned(started.elapsed());
         self.show(&view, &plan);
         let wake_at = plan.wake_at;
-        let reasons = Arc::new(plan.reasons.clone());
+        let line =
+            if self.notices.looks(now) { plan.line().into_iter().cloned().collect() } else { Vec::new() };
+        let reasons = Arc::new(std::mem::take(&mut plan.reasons));
         self.outside.reasons.send_replace(reasons.clone());
         self.executor.begin(plan, &view).await?;
         self.publish(&view).await;
         self.housekeeping.keep(&self.outside, &view, now);
-        let line = || oldest_first(&view, &reasons);
-        let tell_at = self.notices.keep(&self.outside, &view, &reasons, line, now);
+        let tell_at = self.notices.keep(&self.outside, &view, &reasons, &line, now);
         Ok(wake_at.into_iter().chain(tell_at).min())
     }
 
@@ -201,20 +202,6 @@ impl Reconciler {
             }
         }
     }
-}
-
-/// Jobs that wait for a runner, the oldest first.
-fn oldest_first(view: &View, reasons: &Reasons) -> Vec<JobKey> {
-    let mut line: Vec<(Timestamp, &JobKey)> = view
-        .snapshot
-        .jobs
-        .iter()
-        .filter(|job| reasons.contains_key(&job.key) && job.report.standing == Standing::Waiting)
-        .filter(|job| matches!(job.state(), JobState::Queued { .. }))
-        .map(|job| (job.state_since(), &job.key))
-        .collect();
-    line.sort();
-    line.into_iter().map(|(_, key)| key.clone()).collect()
 }
 
 /// Sends what the documents resolve to, where that concerns intake or providers and is new.

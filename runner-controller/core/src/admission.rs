@@ -6,9 +6,11 @@
 mod counters;
 mod order;
 
-use std::collections::HashMap;
+use std::sync::Arc;
 
-use self::counters::{Counter, CounterKind, Profile};
+use foldhash::{HashMap, HashMapExt as _};
+
+use self::counters::{AtPlace, Counter, CounterKind, Profile, Share};
 pub(crate) use self::order::Order;
 use crate::job::{Job, JobKey};
 use crate::labels::Matched;
@@ -82,10 +84,10 @@ pub struct Usage<'a> {
     counter_ids: HashMap<CounterKind<'a>, usize>,
     profiles: Vec<Profile<'a>>,
     profile_ids: HashMap<Purpose<'a>, ProfileId>,
-    /// The counters of a purpose at a place.
-    at_places: HashMap<(ProfileId, &'a str), Vec<usize>>,
+    /// What a purpose comes under at a place besides.
+    at_places: HashMap<(ProfileId, &'a str), Arc<AtPlace<'a>>>,
     /// What each owner, and each repository, uses of each counter that several share.
-    shares: Vec<Amount>,
+    shares: Vec<Share>,
     share_ids: HashMap<(usize, bool, String), usize>,
     /// What share the same shares, by those.
     lanes: HashMap<Vec<usize>, usize>,
@@ -147,12 +149,11 @@ impl<'a> Usage<'a> {
     /// # Errors
     /// The limit that stands in the way.
     pub fn room_at(&mut self, profile: ProfileId, amount: Amount, place: &'a str) -> Result<(), Reason> {
-        let paused = self.limits_at(profile, place).into_iter().find(|limit| limit.paused);
-        if let Some(limit) = paused {
-            return Err(Reason::LimitPaused { limit: limit.name.clone() });
+        let Some(there) = self.at_place(profile, place) else { return Ok(()) };
+        if let Some(limit) = there.paused {
+            return Err(Reason::LimitPaused { limit: limit.to_owned() });
         }
-        let counters = self.counters_at(profile, place);
-        self.all_have_room(&counters, amount)
+        self.all_have_room(&there.counters, amount)
     }
 
     /// Counts one more runner. Without a place it counts wherever its class may run.
@@ -164,8 +165,10 @@ impl<'a> Usage<'a> {
             (None, Some(known)) => known.places(self.setup),
         };
         // One group may be that of several places.
-        let mut at_places: Vec<usize> =
-            places.into_iter().flat_map(|place| self.counters_at(profile, place)).collect();
+        let mut at_places: Vec<usize> = Vec::new();
+        for place in places {
+            at_places.extend(self.at_place(profile, place).iter().flat_map(|there| &there.counters));
+        }
         at_places.sort_unstable();
         at_places.dedup();
         let Some(known) = self.profiles.get(profile.0) else { return };
@@ -174,16 +177,17 @@ impl<'a> Usage<'a> {
                 counter.used = counter.used.plus(amount);
             }
         }
-        for (_, share) in known.of_owner.iter().chain(&known.of_repository) {
+        for share in known.of_owner.iter().chain(&known.of_repository) {
             if let Some(share) = self.shares.get_mut(*share) {
-                *share = share.plus(amount);
+                share.take(amount);
             }
         }
     }
 
     /// The ConcurrencyLimits' counters of a purpose, at a place if one is given.
     pub(crate) fn limit_counters(&mut self, profile: ProfileId, place: Option<&'a str>) -> Vec<usize> {
-        let mut all = place.map_or_else(Vec::new, |place| self.counters_at(profile, place));
+        let there = place.and_then(|place| self.at_place(profile, place));
+        let mut all = there.map_or_else(Vec::new, |there| there.counters.clone());
         let own = self.profiles.get(profile.0).map_or(&[][..], |known| &known.counters);
         all.extend(own.iter().filter(|id| {
             self.counters.get(**id).is_some_and(|counter| matches!(counter.kind, CounterKind::Limit(..)))

@@ -6,6 +6,7 @@
 mod text;
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use rust_decimal::Decimal;
@@ -83,8 +84,8 @@ pub struct Known<'a> {
     /// Runners.
     pub runners: &'a [Runner],
     /// Why jobs wait, as the plan says.
-    pub reasons: &'a BTreeMap<JobKey, Reason>,
-    /// Waiting jobs, in the order in which they are looked at.
+    pub reasons: &'a BTreeMap<JobKey, Arc<Reason>>,
+    /// The jobs that wait for room, in the order in which they get it ([`crate::plan::Plan::line`]).
     pub line: &'a [JobKey],
     /// What was last said of each job.
     pub said: &'a HashMap<JobKey, Said>,

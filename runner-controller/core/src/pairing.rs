@@ -5,6 +5,8 @@
 //! other one of the same source, class, size and scope. A runner that took a job stands for none but its own.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::ops::Range;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
@@ -22,7 +24,9 @@ pub struct JobView<'a> {
     /// Its merged state.
     pub state: JobState,
     /// What it asks for, or why it gets no runner.
-    pub wants: Result<Wants, Reason>,
+    pub wants: Result<Arc<Wants>, Arc<Reason>>,
+    /// Which of the runners, in the order of their jobs and numbers, were started for it.
+    pub(crate) own: Range<usize>,
 }
 
 impl JobView<'_> {

@@ -5,20 +5,25 @@
 
 mod admissions;
 mod branches;
+mod in_use;
 mod jobs;
+mod kinds;
 mod reading;
 mod upkeep;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
+use foldhash::HashMapExt as _;
 use jiff::Timestamp;
+use kinds::Views;
 use sha2::{Digest, Sha256};
 
 use crate::health::{Health, Rooms};
 use crate::job::{Job, JobKey, JobReport};
-use crate::labels::{self, Matched};
+use crate::labels::Matched;
 use crate::lifecycle::{Machine, Runner, Step};
-use crate::pairing::{self, JobView, Wants};
+use crate::pairing::{self, JobView};
 use crate::placement;
 use crate::reason::Reason;
 use crate::setup::{Class, Place, PlaceKind, Scope, Setup, Size};
@@ -58,9 +63,19 @@ pub struct Plan {
     /// What to do. Actions on different runners and jobs are independent.
     pub actions: Vec<Action>,
     /// Why each job that waits, is refused or was given up is so.
-    pub reasons: BTreeMap<JobKey, Reason>,
+    pub reasons: BTreeMap<JobKey, Arc<Reason>>,
+    /// The jobs that wait for room, in the order in which they get it, each by its place among those that have a reason.
+    line: Vec<usize>,
     /// When the next pass is due at the latest, if time alone can change the plan.
     pub wake_at: Option<Timestamp>,
+}
+
+impl Plan {
+    /// The jobs that wait for room, in the order in which they get it.
+    pub fn line(&self) -> Vec<&JobKey> {
+        let keys: Vec<&JobKey> = self.reasons.keys().collect();
+        self.line.iter().filter_map(|place| keys.get(*place).copied()).collect()
+    }
 }
 
 /// Something to do to the outside.
@@ -133,91 +148,89 @@ pub struct NewRunner {
 /// runners stand.
 pub fn plan(snapshot: &Snapshot, now: Timestamp) -> Plan {
     let mut pass = Pass::new(snapshot, now);
-    let views: Vec<JobView<'_>> = pass.views();
-    let pairing = pairing::pair(&views, &snapshot.runners);
-    pass.upkeep(&views, &pairing);
-    pass.jobs(&views, &pairing);
-    pass.plan
+    let views = Views::new(snapshot, &pass.by_job);
+    let pairing = pairing::pair(&views.list, &snapshot.runners);
+    let mut in_use = pass.in_use(&views);
+    pass.upkeep(&views, &pairing, &mut in_use.usage);
+    pass.jobs(&views, &pairing, in_use);
+    pass.finish(&views)
 }
 
 /// The name of a job's runner with this number: the installation's id and a hash, within what pods, container groups
 /// and GitHub allow together (facts: at most 63 with the namespace, lower case, no dots).
 pub fn runner_name(installation: &str, job: &JobKey, ordinal: u32) -> String {
     let digest = Sha256::digest(format!("{}\n{}\n{}\n{ordinal}", job.source, job.id, job.attempt));
-    let hash: String = hex::encode(digest).chars().take(16).collect();
-    format!("{installation}-{hash}")
+    let hash = digest.iter().take(8).fold(0_u64, |hash, byte| hash << 8 | u64::from(*byte));
+    format!("{installation}-{hash:016x}")
 }
 
 struct Pass<'a> {
     snapshot: &'a Snapshot,
     now: Timestamp,
     /// Recorded runners by name.
-    by_name: HashMap<&'a str, &'a Runner>,
-    /// The runners that were started for each job, by their number.
-    of_job: HashMap<&'a JobKey, Vec<&'a Runner>>,
+    by_name: foldhash::HashMap<&'a str, &'a Runner>,
+    /// Recorded runners by the job that they were started for, and their number.
+    by_job: Vec<&'a Runner>,
     /// Which places have room.
     rooms: Rooms<'a>,
     /// Of how many jobs the branch is asked for.
     branches_asked: usize,
+    /// Why jobs wait, by their place in the list of all.
+    reasons: Vec<(usize, Arc<Reason>)>,
+    /// The jobs that competed for room and wait, in the order in which they did, by their place in that list.
+    line: Vec<usize>,
     plan: Plan,
 }
 
 impl<'a> Pass<'a> {
     fn new(snapshot: &'a Snapshot, now: Timestamp) -> Self {
-        let mut by_name = HashMap::with_capacity(snapshot.runners.len());
-        let mut of_job: HashMap<&JobKey, Vec<&Runner>> = HashMap::new();
+        let mut by_name = foldhash::HashMap::with_capacity(snapshot.runners.len());
+        let mut by_job: Vec<&Runner> = snapshot.runners.iter().collect();
+        by_job.sort_by(|a, b| (&a.job, a.ordinal).cmp(&(&b.job, b.ordinal)));
         for runner in &snapshot.runners {
             by_name.insert(runner.name.as_str(), runner);
-            of_job.entry(&runner.job).or_default().push(runner);
-        }
-        for own in of_job.values_mut() {
-            own.sort_by_key(|runner| runner.ordinal);
         }
         let rooms = Rooms::of(&snapshot.setup, &snapshot.health, &snapshot.runners, &snapshot.machines, now);
-        Self { snapshot, now, by_name, of_job, rooms, branches_asked: 0, plan: Plan::default() }
-    }
-
-    /// Jobs with what follows from facts and configuration, in the order of their keys.
-    fn views(&self) -> Vec<JobView<'a>> {
-        let mut views: Vec<JobView<'a>> = self
-            .snapshot
-            .jobs
-            .iter()
-            .map(|job| JobView { job, state: job.state(), wants: self.wants(job) })
-            .collect();
-        views.sort_by(|a, b| a.job.key.cmp(&b.job.key));
-        views
-    }
-
-    fn wants(&self, job: &Job) -> Result<Wants, Reason> {
-        let setup = &self.snapshot.setup;
-        let what = &job.description;
-        let source = setup
-            .sources
-            .get(&job.key.source)
-            .ok_or_else(|| Reason::SourceMissing { source: job.key.source.clone() })?;
-        let scope = source.scope_of(&what.owner, &what.repository).ok_or_else(|| {
-            Reason::RepositoryNotServed { source: source.name.clone(), repository: what.repository.clone() }
-        })?;
-        let matched = labels::match_class(setup, &what.labels)?;
-        if what.public && !source.allow_public {
-            return Err(Reason::PublicRepository {
-                source: source.name.clone(),
-                repository: what.repository.clone(),
-            });
+        Self {
+            snapshot,
+            now,
+            by_name,
+            by_job,
+            rooms,
+            branches_asked: 0,
+            reasons: Vec::new(),
+            line: Vec::new(),
+            plan: Plan::default(),
         }
-        Ok(Wants { matched, scope })
+    }
+
+    /// The plan, with the reasons in the order of their jobs.
+    fn finish(mut self, views: &Views<'a>) -> Plan {
+        self.reasons.sort_by_key(|(index, _)| *index);
+        let mut places: Vec<usize> = vec![0; views.list.len()];
+        for (place, (index, _)) in self.reasons.iter().enumerate() {
+            if let Some(known) = places.get_mut(*index) {
+                *known = place;
+            }
+        }
+        self.plan.line = self.line.into_iter().filter_map(|index| places.get(index).copied()).collect();
+        let keyed = self.reasons.into_iter().filter_map(|(index, reason)| {
+            let view = views.list.get(index)?;
+            Some((view.job.key.clone(), reason))
+        });
+        self.plan.reasons = keyed.collect();
+        self.plan
     }
 
     /// The runners that were started for a job and are recorded, by their number.
-    fn own(&self, job: &JobKey) -> &[&'a Runner] {
-        self.of_job.get(job).map_or(&[], Vec::as_slice)
+    fn own(&self, view: &JobView<'_>) -> &[&'a Runner] {
+        self.by_job.get(view.own.clone()).unwrap_or_default()
     }
 
     /// The number that the job's next runner has.
-    fn next_ordinal(&self, job: &Job) -> u32 {
-        let recorded = self.own(&job.key).last().map_or(0, |runner| runner.ordinal);
-        recorded.max(job.report.runners_started).saturating_add(1)
+    fn next_ordinal(&self, view: &JobView<'_>) -> u32 {
+        let recorded = self.own(view).last().map_or(0, |runner| runner.ordinal);
+        recorded.max(view.job.report.runners_started).saturating_add(1)
     }
 
     /// The first of the class's places, but for the one given, that can start a runner of this size now.

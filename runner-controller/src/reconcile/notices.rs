@@ -77,6 +77,11 @@ impl Pace {
 }
 
 impl Notices {
+    /// Whether it is time to look what is due.
+    pub(super) fn looks(&self, now: Timestamp) -> bool {
+        self.looked.is_none_or(|last| now.duration_since(last) >= EVERY)
+    }
+
     /// Begins what is due; it goes on beside the loop. Answers when to look again if time alone can change that. `line`:
     /// the jobs that wait for a runner, in the order in which they are looked at.
     pub(super) fn keep(
@@ -84,14 +89,14 @@ impl Notices {
         outside: &Arc<Outside>,
         view: &View,
         reasons: &Reasons,
-        line: impl FnOnce() -> Vec<JobKey>,
+        line: &[JobKey],
         now: Timestamp,
     ) -> Option<Timestamp> {
         if let Some(last) = self.looked.filter(|last| now.duration_since(*last) < EVERY) {
             return Some(add(last, EVERY));
         }
         self.looked = Some(now);
-        let (snapshot, line) = (&view.snapshot, line());
+        let snapshot = &view.snapshot;
         let mut memory = self.lock();
         memory.forget(&snapshot.jobs, now);
         let known = Known {
@@ -99,7 +104,7 @@ impl Notices {
             jobs: &snapshot.jobs,
             runners: &snapshot.runners,
             reasons,
-            line: &line,
+            line,
             said: &memory.said,
         };
         let busy = |key: &JobKey| {

@@ -26,7 +26,7 @@ pub struct ApiState {
     /// The ledger.
     pub ledger: Arc<dyn Ledger>,
     /// Why jobs wait, are refused or were given up; empty in a replica that does not act.
-    pub reasons: watch::Receiver<Arc<BTreeMap<JobKey, Reason>>>,
+    pub reasons: watch::Receiver<Arc<BTreeMap<JobKey, Arc<Reason>>>>,
 }
 
 /// `GET /api/v1/logs/{runner or job}`, `/api/v1/ledger`, `/api/v1/jobs`.
@@ -75,7 +75,7 @@ async fn jobs(State(state): State<ApiState>) -> Response {
         Some(observed) => {
             let reasons = state.reasons.borrow().clone();
             let row = |job: Job| {
-                let why = reasons.get(&job.key).map(Reason::sentence);
+                let why = reasons.get(&job.key).map(|reason| reason.sentence());
                 JobRow { why, ..JobRow::from(job) }
             };
             let mut jobs: Vec<_> = observed.jobs.into_iter().map(row).collect();

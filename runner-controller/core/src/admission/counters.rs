@@ -2,6 +2,8 @@
 //!
 //! Decides no order.
 
+use std::sync::Arc;
+
 use super::{ProfileId, Purpose, Usage};
 use crate::job::JobKey;
 use crate::limit::{Amount, Capped, Caps, ConcurrencyLimit, Dimension};
@@ -72,6 +74,40 @@ impl Counter<'_> {
     }
 }
 
+/// What one owner, or one repository, uses of a counter that several share.
+#[derive(Clone, Debug)]
+pub(super) struct Share {
+    caps: Caps,
+    weight: u32,
+    used: Amount,
+    /// The largest part of any cap, by weight.
+    part: u64,
+}
+
+impl Share {
+    fn new(caps: Caps, weight: u32) -> Self {
+        Self { caps, weight, used: Amount::default(), part: 0 }
+    }
+
+    pub(super) fn take(&mut self, amount: Amount) {
+        self.used = self.used.plus(amount);
+        let part = |what: Capped| {
+            let cap = u128::from(self.caps.get(what)?).max(1).saturating_mul(self.weight.into());
+            let part = u128::from(self.used.get(what)).saturating_mul(WHOLE) / cap;
+            Some(u64::try_from(part).unwrap_or(u64::MAX))
+        };
+        self.part = Capped::ALL.into_iter().filter_map(part).max().unwrap_or(0);
+    }
+}
+
+/// What a purpose comes under at one place, besides what it comes under everywhere.
+#[derive(Debug)]
+pub(super) struct AtPlace<'a> {
+    pub(super) counters: Vec<usize>,
+    /// A limit there that is paused.
+    pub(super) paused: Option<&'a str>,
+}
+
 /// All that follows from a purpose.
 #[derive(Clone, Debug)]
 pub(super) struct Profile<'a> {
@@ -84,13 +120,11 @@ pub(super) struct Profile<'a> {
     pub(super) place_limits: Vec<&'a ConcurrencyLimit>,
     /// A limit that it comes under and that is paused.
     pub(super) paused: Option<&'a str>,
-    /// The shared counters, and what its owner, or its repository, uses of each.
-    pub(super) of_owner: Vec<(usize, usize)>,
-    pub(super) of_repository: Vec<(usize, usize)>,
+    /// What its owner, and its repository, uses of each counter that several share.
+    pub(super) of_owner: Vec<usize>,
+    pub(super) of_repository: Vec<usize>,
     pub(super) owner_lane: usize,
     pub(super) repository_lane: usize,
-    owner_weight: u32,
-    repository_weight: u32,
     pub(super) priority: i32,
 }
 
@@ -148,14 +182,15 @@ impl<'a> Usage<'a> {
             counters.push(self.limit_counter(limit, &values));
         }
         let [_, owner, repository, ..] = &values;
-        let of_owner = self.shares_of(&counters, owner, true);
-        let of_repository = self.shares_of(&counters, repository, false);
         let weight = |name: &String| {
             self.limits
                 .iter()
                 .find_map(|(limit, _)| limit.weights.get(name))
                 .map_or(1, |weight| (*weight).max(1))
         };
+        let (owner_weight, repository_weight) = (weight(owner), weight(repository));
+        let of_owner = self.shares_of(&counters, owner, owner_weight, true);
+        let of_repository = self.shares_of(&counters, repository, repository_weight, false);
         let rule = setup.settings.priorities.iter().find(|rule| {
             let mut all = Dimension::ALL.into_iter().zip(&values);
             rule.matches.covers_branch(purpose.protected_branch)
@@ -163,8 +198,6 @@ impl<'a> Usage<'a> {
         });
         Profile {
             class,
-            owner_weight: weight(owner),
-            repository_weight: weight(repository),
             owner_lane: self.lane(&of_owner),
             repository_lane: self.lane(&of_repository),
             priority: rule.map_or(0, |rule| rule.priority),
@@ -229,77 +262,58 @@ impl<'a> Usage<'a> {
         self.counter(CounterKind::Limit(&limit.name, of_group.map(|(_, value)| value.clone()).collect()))
     }
 
-    /// The limits that ask for the place and match this one.
-    pub(super) fn limits_at(&self, profile: ProfileId, place: &str) -> Vec<&'a ConcurrencyLimit> {
-        let all = self.profiles.get(profile.0).map_or(&[][..], |known| known.place_limits.as_slice());
-        if all.is_empty() {
-            return Vec::new();
-        }
-        let lower = place.to_lowercase();
-        all.iter().copied().filter(|limit| limit.matches.covers(Dimension::Place, &lower)).collect()
-    }
-
-    pub(super) fn counters_at(&mut self, profile: ProfileId, place: &'a str) -> Vec<usize> {
-        let limits = self.limits_at(profile, place);
-        let Some(known) = self.profiles.get(profile.0).filter(|_| !limits.is_empty()) else {
-            return Vec::new();
-        };
+    /// What a purpose comes under at a place besides, if limits ask for the place at all.
+    pub(super) fn at_place(&mut self, profile: ProfileId, place: &'a str) -> Option<Arc<AtPlace<'a>>> {
+        let known = self.profiles.get(profile.0).filter(|known| !known.place_limits.is_empty())?;
         if let Some(found) = self.at_places.get(&(profile, place)) {
-            return found.clone();
+            return Some(found.clone());
         }
         let [source, owner, repository, workflow, class, _] = known.values.clone();
         let values = [source, owner, repository, workflow, class, place.to_lowercase()];
-        let found: Vec<usize> = limits.into_iter().map(|limit| self.limit_counter(limit, &values)).collect();
+        let matching = |limit: &&&'a ConcurrencyLimit| limit.matches.covers(Dimension::Place, &values[5]);
+        let limits: Vec<&'a ConcurrencyLimit> = known.place_limits.iter().filter(matching).copied().collect();
+        let paused = limits.iter().find(|limit| limit.paused).map(|limit| limit.name.as_str());
+        let counters = limits.into_iter().map(|limit| self.limit_counter(limit, &values)).collect();
+        let found = Arc::new(AtPlace { counters, paused });
         self.at_places.insert((profile, place), found.clone());
-        found
+        Some(found)
     }
 
-    /// Those of the counters that several owners (or repositories) share, each with what this one uses of it.
-    fn shares_of(&mut self, counters: &[usize], name: &str, owners: bool) -> Vec<(usize, usize)> {
+    /// What this owner (or repository) uses of those of the counters that several share.
+    fn shares_of(&mut self, counters: &[usize], name: &str, weight: u32, owners: bool) -> Vec<usize> {
         let mut found = Vec::new();
         for id in counters {
-            let shared = self.counters.get(*id).is_some_and(|counter| {
+            let shared = self.counters.get(*id).filter(|counter| {
                 if owners { counter.shared_by_owners } else { counter.shared_by_repositories }
             });
-            if shared {
+            if let Some(caps) = shared.map(|counter| counter.caps) {
                 let next = self.shares.len();
                 let share = *self.share_ids.entry((*id, owners, name.to_owned())).or_insert(next);
                 if share == next {
-                    self.shares.push(Amount::default());
+                    self.shares.push(Share::new(caps, weight));
                 }
-                found.push((*id, share));
+                found.push(share);
             }
         }
         found
     }
 
-    fn lane(&mut self, shares: &[(usize, usize)]) -> usize {
+    fn lane(&mut self, shares: &[usize]) -> usize {
         let next = self.lanes.len();
-        *self.lanes.entry(shares.iter().map(|(_, share)| *share).collect()).or_insert(next)
+        *self.lanes.entry(shares.to_vec()).or_insert(next)
     }
 
     /// How much the owner of a purpose has of what it comes under: the largest part of any cap, by weight.
     pub(super) fn owner_share(&self, profile: ProfileId) -> u64 {
-        self.profiles.get(profile.0).map_or(0, |known| self.largest(&known.of_owner, known.owner_weight))
+        self.profiles.get(profile.0).map_or(0, |known| self.largest(&known.of_owner))
     }
 
     /// How much its repository has.
     pub(super) fn repository_share(&self, profile: ProfileId) -> u64 {
-        self.profiles
-            .get(profile.0)
-            .map_or(0, |known| self.largest(&known.of_repository, known.repository_weight))
+        self.profiles.get(profile.0).map_or(0, |known| self.largest(&known.of_repository))
     }
 
-    fn largest(&self, shares: &[(usize, usize)], weight: u32) -> u64 {
-        let parts = shares.iter().filter_map(|(counter, share)| {
-            let (counter, used) = self.counters.get(*counter).zip(self.shares.get(*share))?;
-            let part = |what: Capped| {
-                let cap = u128::from(counter.caps.get(what)?).max(1).saturating_mul(weight.into());
-                let part = u128::from(used.get(what)).saturating_mul(WHOLE) / cap;
-                Some(u64::try_from(part).unwrap_or(u64::MAX))
-            };
-            Capped::ALL.into_iter().filter_map(part).max()
-        });
-        parts.max().unwrap_or(0)
+    fn largest(&self, shares: &[usize]) -> u64 {
+        shares.iter().filter_map(|share| self.shares.get(*share)).map(|share| share.part).max().unwrap_or(0)
     }
 }

@@ -24,7 +24,7 @@ struct World {
     setup: Setup,
     jobs: Vec<Job>,
     runners: Vec<Runner>,
-    reasons: BTreeMap<JobKey, Reason>,
+    reasons: BTreeMap<JobKey, Arc<Reason>>,
     line: Vec<JobKey>,
     said: HashMap<JobKey, Said>,
 }
@@ -34,7 +34,7 @@ impl World {
     fn waiting(jobs: Vec<Job>) -> Self {
         Self {
             setup: on(),
-            reasons: jobs.iter().map(|job| (job.key.clone(), full(3))).collect(),
+            reasons: jobs.iter().map(|job| (job.key.clone(), Arc::new(full(3)))).collect(),
             line: jobs.iter().map(|job| job.key.clone()).collect(),
             runners: Vec::new(),
             said: HashMap::new(),
@@ -94,7 +94,7 @@ fn nothing_is_said_without_a_commit_a_reason_for_all_or_the_admins_consent() {
     assert!(told(&|world| world.reasons.clear()).is_empty(), "its runner is on its way");
     assert!(
         told(&|world| drop(
-            world.reasons.insert(key("1"), Reason::NoClassNamed { labels: vec!["gpu".to_owned()] })
+            world.reasons.insert(key("1"), Arc::new(Reason::NoClassNamed { labels: vec!["gpu".to_owned()] }))
         ))
         .is_empty(),
         "it may be meant for other runners"
@@ -106,10 +106,10 @@ fn nothing_is_said_without_a_commit_a_reason_for_all_or_the_admins_consent() {
 fn another_reason_is_told_a_minute_later_and_mere_figures_seldom() {
     let mut world = World::waiting(vec![job("1").queued(0)]);
     assert_eq!(world.say(1000), 1);
-    world.reasons.insert(key("1"), full(2));
+    world.reasons.insert(key("1"), Arc::new(full(2)));
     assert_eq!(world.told(1100), (vec![], Some(1250)), "a quarter of the wait");
     assert_eq!(world.told(1250).0, ["1 Waiting"]);
-    world.reasons.insert(key("1"), Reason::NoPlace);
+    world.reasons.insert(key("1"), Arc::new(Reason::NoPlace));
     assert_eq!(world.told(1059), (vec![], Some(1060)));
     assert_eq!(world.told(1060).0, ["1 Waiting"]);
     world.reasons.clear();

@@ -11,8 +11,8 @@ fn view(job: &Job) -> JobView<'_> {
     let matched = Matched { class: "stint".to_owned(), size: String::new() };
     let wants = Wants { matched, scope: Scope::Owner("acme".to_owned()) };
     let refused = job.description.labels == words("refused");
-    let wants = if refused { Err(Reason::NoPlace) } else { Ok(wants) };
-    JobView { job, state: job.state(), wants }
+    let wants = if refused { Err(Arc::new(Reason::NoPlace)) } else { Ok(Arc::new(wants)) };
+    JobView { job, state: job.state(), wants, own: 0..0 }
 }
 
 /// Who stands for whom, as `job=runner`, and what each runner is, as `runner:Occupation`; runners by their job and

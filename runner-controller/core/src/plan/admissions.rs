@@ -3,14 +3,18 @@
 //! What concerns one job alone is asked first; those that pass compete for the room that limits leave, a long-waiting
 //! larger one first, then in the order that `admission` gives.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
+use foldhash::{HashMap, HashMapExt as _, HashSet, HashSetExt as _};
 use jiff::{SignedDuration, Timestamp};
 
+use super::in_use::InUse;
+use super::jobs::Says;
+use super::kinds::{KindId, Views};
 use super::reading::LONGEST_WAIT;
-use super::{Action, NewRunner, Pass, runner_name};
+use super::{Action, NewRunner, Pass};
 use crate::admission::{Order, ProfileId, Purpose, Usage};
-use crate::job::{Job, JobKey, JobReport, JobState, Standing};
+use crate::job::{JobState, Standing};
 use crate::labels;
 use crate::limit::{Amount, Caps};
 use crate::pairing::{JobView, Wants};
@@ -18,11 +22,17 @@ use crate::placement;
 use crate::reason::Reason;
 use crate::setup::{Class, Place, Size, saturating_add};
 
+/// The priority of a job that waits changes at multiples of this since the epoch, so that all that change about then are
+/// looked at in one pass.
+const AGEING_STEP: SignedDuration = SignedDuration::from_secs(5);
+
 /// A job that is queued and that no runner stands for.
 pub(super) struct Waiting<'v, 'a> {
+    pub(super) index: usize,
+    pub(super) kind: KindId,
     pub(super) since: Timestamp,
     pub(super) view: &'v JobView<'a>,
-    pub(super) report: JobReport,
+    pub(super) report: Says<'v>,
 }
 
 /// One that gets a runner if limits and places allow.
@@ -48,101 +58,78 @@ enum Outcome {
     Start(Box<NewRunner>),
     /// Its next runner is being started, or its reservation is being given back.
     Pending,
-    Wait(Reason),
+    Wait(Arc<Reason>),
+}
+
+impl Outcome {
+    fn wait(reason: Reason) -> Self {
+        Self::Wait(Arc::new(reason))
+    }
 }
 
 impl<'a> Pass<'a> {
     /// Runners for those that wait and may have one, and why the others may not.
-    pub(super) fn admissions<'v>(&mut self, views: &'v [JobView<'a>], mut waiting: Vec<Waiting<'v, 'a>>)
-    where
+    pub(super) fn admissions<'v>(
+        &mut self,
+        views: &'v Views<'a>,
+        mut waiting: Vec<Waiting<'v, 'a>>,
+        in_use: InUse<'v>,
+    ) where
         'a: 'v,
     {
-        let starting = self.starting(views);
-        let mut usage = self.usage(views, &starting);
-        waiting.sort_by(|a, b| (a.since, &a.view.job.key).cmp(&(b.since, &b.view.job.key)));
+        let InUse { mut usage, starting } = in_use;
+        // They come in the order of their keys, which decides between those of the same age.
+        waiting.sort_by_key(|one| one.since);
         let mut candidates: Vec<Option<Candidate<'v, 'a>>> = Vec::with_capacity(waiting.len());
+        let mut profiles: Vec<Option<ProfileId>> = vec![None; views.kinds()];
         for one in waiting {
-            match self.alone(&one, &starting) {
+            match self.alone(&one, views, &starting) {
                 Ok((wants, class, size)) => {
-                    candidates.push(Some(self.candidate(one, wants, class, size, &mut usage)));
+                    let known = profiles.get(one.kind.0).copied().flatten();
+                    let profile = known
+                        .unwrap_or_else(|| usage.profile(&Purpose::of_job(one.view.job, &wants.matched)));
+                    if let Some(slot) = profiles.get_mut(one.kind.0) {
+                        *slot = Some(profile);
+                    }
+                    candidates.push(Some(self.candidate(one, wants, class, size, profile, &usage)));
                 }
                 Err(outcome) => self.becomes(one, outcome),
             }
         }
         self.long_waiting(&mut candidates, &mut usage);
+        // Room only shrinks from here on: what is refused one job is refused all that are alike.
+        let mut refused: HashMap<ProfileId, Arc<Reason>> = HashMap::new();
         let in_line = candidates.iter().enumerate().filter_map(|(rank, candidate)| {
             candidate.as_ref().map(|candidate| (rank, candidate.priority, candidate.profile))
         });
         let mut order = Order::new(in_line, &usage);
         while let Some(rank) = order.next(&usage) {
             if let Some(candidate) = candidates.get_mut(rank).and_then(Option::take) {
-                let outcome = self.compete(&candidate, &mut usage);
+                let outcome = match refused.get(&candidate.profile) {
+                    Some(reason) => Outcome::Wait(reason.clone()),
+                    None => self.compete(&candidate, &mut usage),
+                };
+                if let Outcome::Wait(reason) = &outcome
+                    && !matches!(**reason, Reason::ConfirmingWithSource)
+                {
+                    refused.entry(candidate.profile).or_insert_with(|| reason.clone());
+                }
                 self.ends(candidate, outcome);
             }
         }
-    }
-
-    /// Names without a record that a job's next runner has, with that job: it is being started, or a start of it was
-    /// broken off.
-    fn starting<'v>(&self, views: &'v [JobView<'a>]) -> HashMap<String, &'v JobView<'a>> {
-        let held = self.snapshot.held.keys().filter(|name| self.is_ours(name));
-        let names: BTreeSet<&String> = held
-            .chain(&self.snapshot.reserved)
-            .filter(|name| !self.by_name.contains_key(name.as_str()))
-            .collect();
-        if names.is_empty() {
-            return HashMap::new();
-        }
-        views
-            .iter()
-            .map(|view| (self.next_name(view), view))
-            .filter(|(name, _)| names.contains(name))
-            .collect()
-    }
-
-    /// Counts what is in use: recorded runners, those being started, and reserved names that say nothing of theirs.
-    fn usage<'v>(&self, views: &'v [JobView<'a>], starting: &HashMap<String, &'v JobView<'a>>) -> Usage<'v>
-    where
-        'a: 'v,
-    {
-        let unknown = |name: &&String| {
-            !self.by_name.contains_key(name.as_str())
-                && starting.get(name.as_str()).is_none_or(|view| view.wants.is_err())
-        };
-        let reserved = self.snapshot.reserved.iter().filter(unknown).count();
-        let setup = &self.snapshot.setup;
-        let jobs: HashMap<&JobKey, &Job> = views.iter().map(|view| (&view.job.key, view.job)).collect();
-        let mut usage = Usage::count(setup, &self.snapshot.runners, |key| jobs.get(key).copied(), reserved);
-        for view in starting.values() {
-            let Ok(wants) = &view.wants else { continue };
-            let class = setup.classes.get(&wants.matched.class);
-            let size = class.and_then(|class| class.sizes.get(&wants.matched.size));
-            let amount = size.map_or(Amount { runners: 1, ..Amount::default() }, |size| Amount::of(*size));
-            let profile = usage.profile(&Purpose::of_job(view.job, &wants.matched));
-            // Where it was to start is not known before its record is there.
-            usage.take(profile, amount, None);
-        }
-        usage
-    }
-
-    fn next_name(&self, view: &JobView<'_>) -> String {
-        let installation = &self.snapshot.setup.settings.installation;
-        runner_name(installation, &view.job.key, self.next_ordinal(view.job))
     }
 
     /// What concerns a job alone: whether it could get a runner if there were no others.
     fn alone<'v>(
         &mut self,
         one: &Waiting<'v, 'a>,
-        starting: &HashMap<String, &'v JobView<'a>>,
+        views: &'v Views<'a>,
+        starting: &HashMap<String, usize>,
     ) -> Result<(&'v Wants, &'a Class, Size), Outcome> {
-        let setup = &self.snapshot.setup;
-        let (view, report) = (one.view, &one.report);
-        let wants = view.wants.as_ref().map_err(|reason| Outcome::Wait(reason.clone()))?;
-        let found = setup.classes.get(&wants.matched.class);
-        let (class, size) = found
-            .and_then(|class| class.sizes.get(&wants.matched.size).map(|size| (class, *size)))
-            .ok_or(Outcome::Wait(Reason::NoPlace))?;
+        let (view, carried) = (one.view, one.report.carried);
+        let (_, kind) = views.kind(one.index).ok_or(Outcome::Pending)?;
+        let wants = view.wants.as_deref().map_err(|reason| Outcome::Wait(reason.clone()))?;
+        let (class, size) = kind.class.ok_or_else(|| Outcome::wait(Reason::NoPlace))?;
         if !starting.is_empty() {
             let name = self.next_name(view);
             if starting.contains_key(&name) {
@@ -152,24 +139,24 @@ impl<'a> Pass<'a> {
         }
         if let Some(due) = self.ask_from(view) {
             self.read_from(view, due);
-            return Err(Outcome::Wait(Reason::ConfirmingWithSource));
+            return Err(Outcome::wait(Reason::ConfirmingWithSource));
         }
         let limit = class.max_attempts;
-        if report.failed >= limit {
-            return Err(Outcome::Wait(Reason::AttemptsExhausted { started: report.failed, limit }));
+        if carried.failed >= limit {
+            return Err(Outcome::wait(Reason::AttemptsExhausted { started: carried.failed, limit }));
         }
-        if let Some(until) = report.retry_after.filter(|until| *until > self.now) {
+        if let Some(until) = carried.retry_after.filter(|until| *until > self.now) {
             self.wake(Some(until));
-            return Err(Outcome::Wait(Reason::RetryPause { until, started: report.failed, limit }));
+            return Err(Outcome::wait(Reason::RetryPause { until, started: carried.failed, limit }));
         }
-        if let Some(source) = setup.sources.get(&view.job.key.source)
+        if let Some(source) = kind.source
             && let Some(why) = &source.unavailable
         {
             let (source, why) = (source.name.clone(), why.clone());
-            return Err(Outcome::Wait(Reason::SourceUnavailable { source, why }));
+            return Err(Outcome::wait(Reason::SourceUnavailable { source, why }));
         }
         if self.branch_is_open(view, wants) {
-            return Err(Outcome::Wait(Reason::ReadingBranch));
+            return Err(Outcome::wait(Reason::ReadingBranch));
         }
         Ok((wants, class, size))
     }
@@ -180,18 +167,31 @@ impl<'a> Pass<'a> {
         wants: &'v Wants,
         class: &'v Class,
         size: Size,
-        usage: &mut Usage<'v>,
+        profile: ProfileId,
+        usage: &Usage<'v>,
     ) -> Candidate<'v, 'a>
     where
         'a: 'v,
     {
-        let profile = usage.profile(&Purpose::of_job(waiting.view.job, &wants.matched));
         let (own, highest) = usage.priority(profile);
+        if own == highest {
+            return Candidate {
+                waiting,
+                wants,
+                class,
+                size,
+                profile,
+                priority: own.into(),
+                changes_at: None,
+            };
+        }
         let age_every = self.snapshot.setup.settings.age_every.as_secs().max(1);
-        let steps = self.now.duration_since(waiting.since).as_secs().max(0) / age_every;
+        let begun = ageing_moment(self.now);
+        let steps = begun.duration_since(waiting.since).as_secs().max(0) / age_every;
         let priority = i64::from(own).saturating_add(steps).min(highest.into());
         let next = SignedDuration::from_secs(steps.saturating_add(1).saturating_mul(age_every));
-        let changes_at = (priority < highest.into()).then(|| saturating_add(waiting.since, next));
+        let changes_at =
+            (priority < highest.into()).then(|| next_ageing_moment(saturating_add(waiting.since, next)));
         Candidate { waiting, wants, class, size, profile, priority, changes_at }
     }
 
@@ -231,7 +231,8 @@ impl<'a> Pass<'a> {
             {
                 continue;
             }
-            let due = saturating_add(candidate.waiting.since, setup.settings.reserve_after);
+            let due =
+                next_ageing_moment(saturating_add(candidate.waiting.since, setup.settings.reserve_after));
             if self.now < due {
                 candidate.changes_at = Some(candidate.changes_at.map_or(due, |at| at.min(due)));
                 continue;
@@ -257,12 +258,12 @@ impl<'a> Pass<'a> {
     {
         let (profile, amount) = (candidate.profile, candidate.amount());
         if let Err(reason) = usage.room(profile, amount) {
-            return Outcome::Wait(reason);
+            return Outcome::wait(reason);
         }
         let mut room_at = |place: &'a Place| usage.room_at(profile, amount, &place.name);
         let place = match self.place_for(candidate.class, candidate.size, None, &mut room_at) {
             Ok(place) => place,
-            Err(reason) => return Outcome::Wait(reason),
+            Err(reason) => return Outcome::wait(reason),
         };
         let (view, wants) = (candidate.waiting.view, candidate.wants);
         // Last, so that only as many jobs are asked about as there is room for.
@@ -271,14 +272,14 @@ impl<'a> Pass<'a> {
                 usage.take(profile, amount, Some(&place.name));
                 self.rooms.take(&place.name);
             }
-            return Outcome::Wait(Reason::ConfirmingWithSource);
+            return Outcome::wait(Reason::ConfirmingWithSource);
         }
         usage.take(profile, amount, Some(&place.name));
         self.rooms.take(&place.name);
         Outcome::Start(Box::new(NewRunner {
             name: self.next_name(view),
             job: view.job.key.clone(),
-            ordinal: self.next_ordinal(view.job),
+            ordinal: self.next_ordinal(view),
             scope: wants.scope.clone(),
             labels: labels::registered_labels(candidate.class, &wants.matched),
             matched: wants.matched.clone(),
@@ -292,13 +293,14 @@ impl<'a> Pass<'a> {
     fn ends(&mut self, candidate: Candidate<'_, 'a>, outcome: Outcome) {
         if matches!(outcome, Outcome::Wait(_)) {
             self.wake(candidate.changes_at);
+            self.line.push(candidate.waiting.index);
         }
         self.becomes(candidate.waiting, outcome);
     }
 
     /// Plans the start, or what the job's record is to say of its wait.
     fn becomes(&mut self, one: Waiting<'_, 'a>, outcome: Outcome) {
-        let Waiting { view, mut report, .. } = one;
+        let Waiting { index, view, report: mut says, .. } = one;
         let reason = match outcome {
             Outcome::Start(new) => {
                 self.plan.actions.push(Action::Start(new));
@@ -308,22 +310,34 @@ impl<'a> Pass<'a> {
             Outcome::Pending => return,
             Outcome::Wait(reason) => reason,
         };
-        if matches!(reason, Reason::AttemptsExhausted { .. }) {
-            report.standing = Standing::GivenUp;
+        if matches!(*reason, Reason::AttemptsExhausted { .. }) {
+            says.standing = Standing::GivenUp;
             let stored = &view.job.report;
             let since = stored.ended_at.filter(|_| stored.standing == Standing::GivenUp);
-            report.ended_at = Some(since.unwrap_or(self.now));
-            if self.report(view, report, Some(reason)) {
+            says.ended_at = Some(since.unwrap_or(self.now));
+            if self.report(index, view, says, Some(reason)) {
                 self.expire(view, self.long_over(view));
             }
             return;
         }
-        if !matches!(reason, Reason::ConfirmingWithSource)
+        if !matches!(*reason, Reason::ConfirmingWithSource)
             && let JobState::Queued { confirmed_at, .. } = view.state
         {
             self.read_from(view, saturating_add(confirmed_at, LONGEST_WAIT));
         }
-        report.standing = Standing::Waiting;
-        self.report(view, report, Some(reason));
+        says.standing = Standing::Waiting;
+        self.report(index, view, says, Some(reason));
     }
+}
+
+/// The last moment at which priorities changed.
+fn ageing_moment(now: Timestamp) -> Timestamp {
+    let step = AGEING_STEP.as_secs();
+    Timestamp::from_second(now.as_second().div_euclid(step).saturating_mul(step)).unwrap_or(now)
+}
+
+/// The first moment, not before the one given, at which priorities change.
+fn next_ageing_moment(at: Timestamp) -> Timestamp {
+    let last = ageing_moment(at);
+    if last == at { at } else { saturating_add(last, AGEING_STEP) }
 }

@@ -2,9 +2,13 @@
 //!
 //! Plans no step of a runner that is there; which of those that wait get one is `admissions`' work.
 
+use std::sync::Arc;
+
 use jiff::{SignedDuration, Timestamp};
 
 use super::admissions::Waiting;
+use super::in_use::InUse;
+use super::kinds::{Kind, Views};
 use super::reading::LONGEST_WAIT;
 use super::{Action, Pass};
 use crate::job::{JobReport, JobState, Standing};
@@ -18,73 +22,87 @@ const LONGEST_RETRY: SignedDuration = SignedDuration::from_mins(10);
 
 impl<'a> Pass<'a> {
     /// Every job's report; runners for those that wait and may have one.
-    pub(super) fn jobs(&mut self, views: &[JobView<'a>], pairing: &Pairing<'_>) {
+    pub(super) fn jobs<'v>(&mut self, views: &'v Views<'a>, pairing: &'v Pairing<'v>, in_use: InUse<'v>) {
         let mut waiting: Vec<Waiting<'_, 'a>> = Vec::new();
-        for view in views {
-            let mut report = self.carried_over(view, pairing);
+        for (index, view) in views.list.iter().enumerate() {
+            let Some((kind, of_kind)) = views.kind(index) else { continue };
+            let mut says = self.carried_over(view, of_kind, pairing);
             match &view.state {
                 JobState::Ended { conclusion, runner, at } => {
-                    report.standing = Standing::Ended;
-                    report.conclusion.clone_from(conclusion);
-                    report.runner = runner.clone().or(report.runner);
-                    report.ended_at = Some(*at);
-                    if self.report(view, report, None) {
+                    says.standing = Standing::Ended;
+                    says.conclusion = conclusion.as_deref();
+                    says.runner = runner.as_deref().or(says.runner);
+                    says.ended_at = Some(*at);
+                    if self.report(index, view, says, None) {
                         let ttl = self.snapshot.setup.settings.ttl_after_end;
                         self.expire(view, saturating_add(*at, ttl));
                     }
                 }
                 JobState::Running { runner } => {
-                    report.standing = Standing::Running;
-                    report.runner.clone_from(runner);
+                    says.standing = Standing::Running;
+                    says.runner = runner.as_deref();
                     self.read_running(view, runner.as_deref());
-                    self.report(view, report, None);
+                    self.report(index, view, says, None);
                 }
                 JobState::Waiting | JobState::Queued { .. } if let Err(reason) = &view.wants => {
-                    report.standing = Standing::Refused;
-                    if self.report(view, report, Some(reason.clone())) {
+                    says.standing = Standing::Refused;
+                    if self.report(index, view, says, Some(reason.clone())) {
                         self.expire(view, self.long_over(view));
                     }
                 }
                 JobState::Waiting => {
-                    report.standing = Standing::Waiting;
+                    says.standing = Standing::Waiting;
                     self.read_held_back(view);
-                    self.report(view, report, Some(Reason::AwaitingApproval));
+                    self.report(index, view, says, Some(Arc::new(Reason::AwaitingApproval)));
                 }
                 JobState::Queued { since, .. } => match pairing.covered.get(&view.job.key) {
                     Some(runner) => {
-                        report.standing = Standing::Starting;
-                        report.runner = Some((*runner).to_owned());
+                        says.standing = Standing::Starting;
+                        says.runner = Some(runner);
                         self.read_covered(view, runner);
-                        self.report(view, report, None);
+                        self.report(index, view, says, None);
                     }
-                    None => waiting.push(Waiting { since: *since, view, report }),
+                    None => waiting.push(Waiting { index, kind, since: *since, view, report: says }),
                 },
             }
         }
-        self.admissions(views, waiting);
+        self.admissions(views, waiting, in_use);
     }
 
     /// The stored report with what its runners add: how many there were, how many failed, and when the next may come.
-    fn carried_over(&mut self, view: &JobView<'a>, pairing: &Pairing<'_>) -> JobReport {
+    fn carried_over<'v>(
+        &mut self,
+        view: &'v JobView<'a>,
+        kind: &'v Kind<'a>,
+        pairing: &Pairing<'_>,
+    ) -> Says<'v> {
         let stored = &view.job.report;
-        let mut report = JobReport {
-            class: view.wants.as_ref().ok().map(|wants| wants.matched.label()),
-            runner: stored.runner.clone(),
-            runners_started: self.next_ordinal(view.job).saturating_sub(1),
+        let mut carried = Carried {
+            runners_started: self.next_ordinal(view).saturating_sub(1),
             failed: stored.failed,
             counted: stored.counted,
             retry_after: stored.retry_after,
-            ..JobReport::default()
         };
+        let says = |class, carried| Says {
+            standing: Standing::default(),
+            class,
+            runner: stored.runner.as_deref(),
+            conclusion: None,
+            carried,
+            ended_at: None,
+        };
+        let class = kind.label.as_deref();
         if view.needs_no_more() {
             // What it matched when it got its runner stands, whatever the configuration says by now.
-            report.class = stored.class.clone().or(report.class);
-            return report;
+            return says(stored.class.as_deref().or(class), carried);
+        }
+        if self.own(view).is_empty() {
+            return says(class, carried);
         }
         let silent = self.silent(view);
-        for runner in self.own(&view.job.key) {
+        for runner in self.own(view) {
             let Some(teardown) = &runner.facts.teardown else { continue };
-            if runner.ordinal <= report.counted {
+            if runner.ordinal <= carried.counted {
                 continue;
             }
             let told = matches!(
@@ -96,17 +114,17 @@ impl<'a> Pass<'a> {
                 // It may have had the job: its source is asked first.
                 break;
             }
-            report.counted = runner.ordinal;
+            carried.counted = runner.ordinal;
             if failed {
-                report.failed = report.failed.saturating_add(1);
+                carried.failed = carried.failed.saturating_add(1);
             }
             if failed || (!counts_as_attempt(&teardown.code) && pauses_the_next(&teardown.code)) {
-                let before = if failed { report.failed } else { runner.ordinal }.saturating_sub(1);
+                let before = if failed { carried.failed } else { runner.ordinal }.saturating_sub(1);
                 let pause = self.snapshot.setup.settings.retry_base.saturating_mul(1_i32 << before.min(16));
-                report.retry_after = Some(saturating_add(teardown.at, pause.min(LONGEST_RETRY)));
+                carried.retry_after = Some(saturating_add(teardown.at, pause.min(LONGEST_RETRY)));
             }
         }
-        report
+        says(class, carried)
     }
 
     /// When a job that never ran is surely over at its source too, and its record need not be kept longer.
@@ -118,7 +136,7 @@ impl<'a> Pass<'a> {
     pub(super) fn expire(&mut self, view: &JobView<'a>, keep_until: Timestamp) {
         if self.now < keep_until {
             self.wake(Some(keep_until));
-        } else if self.own(&view.job.key).is_empty() && !self.is_held(&view.job.key.to_string()) {
+        } else if self.own(view).is_empty() && !self.is_held(&view.job.key.to_string()) {
             self.plan.actions.push(Action::Expire { job: view.job.key.clone() });
         }
     }
@@ -126,23 +144,88 @@ impl<'a> Pass<'a> {
     /// Plans what the job's record is to say. Answers whether it says so already.
     pub(super) fn report(
         &mut self,
+        index: usize,
         view: &JobView<'a>,
-        mut report: JobReport,
-        reason: Option<Reason>,
+        mut says: Says<'_>,
+        reason: Option<Arc<Reason>>,
     ) -> bool {
-        report.reason = reason.as_ref().map(|reason| reason.code().to_owned());
+        let code = reason.as_ref().map(|reason| reason.code());
         // While the source is asked what became of the job, the runner that was meant for it is remembered.
-        let asking = matches!(reason, Some(Reason::ConfirmingWithSource));
+        let asking = matches!(reason.as_deref(), Some(Reason::ConfirmingWithSource));
         if let Some(reason) = reason {
-            self.plan.reasons.insert(view.job.key.clone(), reason);
+            self.reasons.push((index, reason));
         }
-        if matches!(report.standing, Standing::Waiting | Standing::Refused | Standing::GivenUp) && !asking {
-            report.runner = None;
+        if matches!(says.standing, Standing::Waiting | Standing::Refused | Standing::GivenUp) && !asking {
+            says.runner = None;
         }
-        let settled = report == view.job.report;
+        let settled = says.is_said_by(&view.job.report, code);
         if !settled && !self.is_held(&view.job.key.to_string()) {
+            let report = says.written(code);
             self.plan.actions.push(Action::Report { job: view.job.key.clone(), report });
         }
         settled
+    }
+}
+
+/// What a job's record is to say, but for the reason.
+#[derive(Clone, Copy)]
+pub(super) struct Says<'r> {
+    pub(super) standing: Standing,
+    class: Option<&'r str>,
+    runner: Option<&'r str>,
+    conclusion: Option<&'r str>,
+    pub(super) carried: Carried,
+    pub(super) ended_at: Option<Timestamp>,
+}
+
+/// What a job's record remembers of its runners.
+#[derive(Clone, Copy)]
+pub(super) struct Carried {
+    pub(super) runners_started: u32,
+    pub(super) failed: u32,
+    pub(super) counted: u32,
+    pub(super) retry_after: Option<Timestamp>,
+}
+
+impl Says<'_> {
+    fn is_said_by(&self, stored: &JobReport, reason: Option<&str>) -> bool {
+        // Field by field, so that a new one cannot be forgotten.
+        let JobReport {
+            standing,
+            reason: stored_reason,
+            class,
+            runner,
+            conclusion,
+            runners_started,
+            failed,
+            counted,
+            retry_after,
+            ended_at,
+        } = stored;
+        let carried = &self.carried;
+        self.standing == *standing
+            && reason == stored_reason.as_deref()
+            && self.class == class.as_deref()
+            && self.runner == runner.as_deref()
+            && self.conclusion == conclusion.as_deref()
+            && carried.runners_started == *runners_started
+            && (carried.failed, carried.counted) == (*failed, *counted)
+            && (carried.retry_after, self.ended_at) == (*retry_after, *ended_at)
+    }
+
+    fn written(&self, reason: Option<&str>) -> JobReport {
+        let Carried { runners_started, failed, counted, retry_after } = self.carried;
+        JobReport {
+            standing: self.standing,
+            reason: reason.map(str::to_owned),
+            class: self.class.map(str::to_owned),
+            runner: self.runner.map(str::to_owned),
+            conclusion: self.conclusion.map(str::to_owned),
+            runners_started,
+            failed,
+            counted,
+            retry_after,
+            ended_at: self.ended_at,
+        }
     }
 }

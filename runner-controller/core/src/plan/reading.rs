@@ -25,7 +25,7 @@ impl<'a> Pass<'a> {
             return Vec::new();
         }
         let meant = view.job.report.runner.as_deref().and_then(|name| self.by_name.get(name).copied());
-        self.own(&view.job.key)
+        self.own(view)
             .iter()
             .copied()
             .chain(meant)
@@ -54,7 +54,7 @@ impl<'a> Pass<'a> {
         let heard = view.job.last_fact_at();
         let sign = match runner {
             Some(name) => self.by_name.get(name).and_then(|runner| runner.end_sign()),
-            None => self.own(&view.job.key).iter().filter_map(|runner| runner.end_sign()).min(),
+            None => self.own(view).iter().filter_map(|runner| runner.end_sign()).min(),
         };
         let released = runner.is_some_and(|name| self.is_ours(name) && !self.by_name.contains_key(name));
         let due = match sign {
@@ -81,7 +81,7 @@ impl<'a> Pass<'a> {
         if view.job.needs_confirmation(confirmed_at, self.snapshot.setup.settings.confirm_after, self.now) {
             return Some(self.now);
         }
-        let earlier = self.own(&view.job.key).iter().rev().find(|runner| runner.may_have_run())?;
+        let earlier = self.own(view).iter().rev().find(|runner| runner.may_have_run())?;
         let asked = view.job.read_since(earlier.created_at);
         (!asked).then(|| saturating_add(earlier.created_at, READ_AFTER_SIGN))
     }

@@ -2,18 +2,24 @@
 //!
 //! Plans nothing for jobs.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use jiff::SignedDuration;
 
+use super::kinds::Views;
 use super::{Action, Pass};
-use crate::job::JobKey;
+use crate::admission::{Purpose, Usage};
 use crate::lifecycle::{Next, Occupation, Runner, Step, Surroundings};
-use crate::pairing::{JobView, Pairing};
+use crate::limit::Amount;
+use crate::pairing::Pairing;
+use crate::setup::Place;
 
 impl<'a> Pass<'a> {
     /// The next step of every runner; reservations that no record followed are given back.
-    pub(super) fn upkeep(&mut self, views: &[JobView<'a>], pairing: &Pairing<'_>) {
+    pub(super) fn upkeep<'v>(&mut self, views: &'v Views<'a>, pairing: &Pairing<'_>, usage: &mut Usage<'v>)
+    where
+        'a: 'v,
+    {
         let mut runners: Vec<&Runner> = self.snapshot.runners.iter().collect();
         runners.sort_by(|a, b| a.name.cmp(&b.name));
         let needed = self.records_needed(views);
@@ -23,7 +29,7 @@ impl<'a> Pass<'a> {
             }
             let settings = &self.snapshot.setup.settings;
             let class = self.snapshot.setup.classes.get(&runner.matched.class);
-            let leave_after = self.leave_after(runner);
+            let leave_after = self.leave_after(runner, views, usage);
             let surroundings = Surroundings {
                 machine: self.snapshot.machines.get(&runner.name),
                 occupation: pairing
@@ -53,12 +59,24 @@ impl<'a> Pass<'a> {
 
     /// How long a runner's pod may find no node before it is given up: where another place could start the runner now, as
     /// long as its own place allows; else, as long as any pod may take to be scheduled.
-    fn leave_after(&mut self, runner: &Runner) -> SignedDuration {
+    fn leave_after<'v>(
+        &mut self,
+        runner: &'a Runner,
+        views: &'v Views<'a>,
+        usage: &mut Usage<'v>,
+    ) -> SignedDuration
+    where
+        'a: 'v,
+    {
         let setup = &self.snapshot.setup;
         let own = setup.places.get(&runner.place).map(|place| place.burst_after).unwrap_or_default();
         let stuck = self.snapshot.machines.get(&runner.name).is_some_and(|one| one.unschedulable().is_some());
         let Some(class) = setup.classes.get(&runner.matched.class).filter(|_| stuck) else { return own };
-        match self.place_for(class, runner.size, Some(&runner.place), |_| Ok(())) {
+        let job = views.get(&runner.job).map(|view| view.job);
+        let profile = usage.profile(&Purpose::of_runner(runner, job));
+        // What counts wherever it runs it takes already; its own machine is given back before the next is asked for.
+        let mut limits = |place: &'a Place| usage.room_at(profile, Amount::of(runner.size), &place.name);
+        match self.place_for(class, runner.size, Some(&runner.place), &mut limits) {
             Ok(_) => own,
             Err(_) => own.max(class.deadlines.scheduled),
         }
@@ -78,11 +96,10 @@ impl<'a> Pass<'a> {
 
     /// The runners whose records a job still needs: its own record does not show yet that there was such a runner, or
     /// the source is still to be asked what came of the job.
-    fn records_needed(&self, views: &[JobView<'a>]) -> HashSet<&'a str> {
+    fn records_needed(&self, views: &Views<'a>) -> HashSet<&'a str> {
         let mut needed: HashSet<&str> = HashSet::new();
-        let by_key: HashMap<&JobKey, &JobView<'_>> = views.iter().map(|view| (&view.job.key, view)).collect();
         for runner in &self.snapshot.runners {
-            let Some(view) = by_key.get(&runner.job).filter(|view| !view.needs_no_more()) else { continue };
+            let Some(view) = views.get(&runner.job).filter(|view| !view.needs_no_more()) else { continue };
             let report = &view.job.report;
             // What ends for a reason not recorded yet is counted from its record once that is.
             let known = if runner.ending() { report.counted } else { report.runners_started };
@@ -90,7 +107,7 @@ impl<'a> Pass<'a> {
                 needed.insert(&runner.name);
             }
         }
-        for view in views {
+        for view in &views.list {
             for runner in self.silent(view) {
                 needed.insert(&runner.name);
             }

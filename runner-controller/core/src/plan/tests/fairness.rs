@@ -153,7 +153,7 @@ proptest! {
             let mut usage = Usage::count(&all.setup, &runners, find, 0);
             let profile = usage.profile(&Purpose::of_job(job, &matched));
             let room = usage.room(profile, amount).and_then(|()| usage.room_at(profile, amount, "virtual"));
-            if let Reason::ReservedForAnother { job, .. } = reason {
+            if let Reason::ReservedForAnother { job, .. } = &**reason {
                 let other = plan.reasons.iter().find(|(key, _)| key.to_string() == *job);
                 let waits = other.is_some_and(|(_, reason)| reason.is_of_room());
                 prop_assert!(waits, "kept for {} that does not wait for room: {:?}", job, other);
@@ -169,7 +169,7 @@ proptest! {
         for limit in all.setup.limits.values().filter(|limit| limit.group_by.is_empty()) {
             let mut kept = BTreeSet::new();
             for reason in plan.reasons.values() {
-                if let Reason::ReservedForAnother { limit: of, job } = reason && *of == limit.name {
+                if let Reason::ReservedForAnother { limit: of, job } = &**reason && *of == limit.name {
                     kept.insert(job.as_str());
                 }
             }
@@ -316,28 +316,4 @@ fn ten_thousand_waiting_jobs_are_planned_within_every_limit() {
     let of = |runners: &[Runner]| runners.iter().map(|runner| counted(&all, runner)).collect::<Vec<_>>();
     let (runners, last) = (of(&runners), of(new.last().map(std::slice::from_ref).unwrap()));
     assert_eq!(exceeded(&all.setup, &runners, &last), Vec::<String>::new());
-}
-
-/// Prints how long a pass takes: `cargo test --release -p runner-core --lib -- --ignored --nocapture passes_take`.
-#[test]
-#[ignore = "a measurement, for release builds"]
-fn passes_take_about_linear_time() {
-    for count in [1_000, 10_000, 50_000] {
-        let mut waiting = many(count);
-        let mut full = waiting.clone();
-        full.setup.settings.max_runners = 0;
-        waiting.setup.settings.max_runners = 10_000;
-        for (what, all) in [("with room", &waiting), ("without room", &full)] {
-            let least = (0..15)
-                .map(|_| {
-                    let begun = std::time::Instant::now();
-                    let plan = plan(all, at(NOW));
-                    let took = begun.elapsed();
-                    assert!(!plan.actions.is_empty());
-                    took
-                })
-                .min();
-            println!("{count} jobs {what}: {least:?}");
-        }
-    }
 }

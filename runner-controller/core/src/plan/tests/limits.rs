@@ -130,7 +130,7 @@ fn a_paused_limit_starts_nothing_that_it_matches() {
 fn a_reason_has_the_figures_of_the_jobs_own_group() {
     let mut all = under(vec![limit("l").cores(9).by(&[Owner, Class])], four());
     all.jobs.push(of(5, "acme/api", "big"));
-    let told = plan(&all, at(5)).reasons.get(&key("2")).map(Reason::sentence);
+    let told = plan(&all, at(5)).reasons.get(&key("2")).map(|reason| reason.sentence());
     let expect = "limit l for owner acme, class big: 8 of 9 vCPU are in use, and the job needs 8";
     assert_eq!(told.as_deref(), Some(expect));
 }
@@ -197,11 +197,11 @@ fn priority_goes_before_shares_and_rises_with_waiting() {
     check(&[("acme/api", 1)], 5, "3");
     check(&[("acme/api", 1), ("*", 5)], 5, "1");
     check(&[("acme/web", -1)], 5, "3");
-    // Each step of waiting lifts a job by one, up to the highest priority that a rule gives.
-    check(&[("acme/api", 2)], 200, "3");
-    check(&[("acme/api", 2)], 201, "1");
-    check(&[("acme/api", 2)], 204, "1");
-    check(&[("acme/web", -1)], 102, "1");
+    // Each step of waiting, looked at every five seconds, lifts a job by one, up to the highest priority that a rule gives.
+    check(&[("acme/api", 2)], 204, "3");
+    check(&[("acme/api", 2)], 205, "1");
+    check(&[("acme/api", 2)], 208, "1");
+    check(&[("acme/web", -1)], 105, "1");
 }
 
 #[test]
@@ -210,8 +210,8 @@ fn time_alone_wakes_the_pass_in_which_a_job_rises() {
     let matches = limit("").about(Repository, "beta/*").matches;
     all.setup.settings.priorities = vec![PriorityRule { matches, priority: 1 }];
     all.setup.settings.age_every = secs(100);
-    assert_eq!(plan(&all, at(5)).wake_at, Some(at(101)));
-    assert_eq!(plan(&all, at(101)).wake_at, Some(at(86_401)), "it stands as high as it can");
+    assert_eq!(plan(&all, at(5)).wake_at, Some(at(105)));
+    assert_eq!(plan(&all, at(105)).wake_at, Some(at(86_401)), "it stands as high as it can");
 }
 
 /// `small` jobs of 2 vCPU are running; a large one and another small one wait.
@@ -229,12 +229,12 @@ fn crowded(small: u32, cores: u64) -> Snapshot {
 fn room_is_kept_for_a_large_job_that_waited_for_long() {
     // Six of ten are in use: the small one fits, the large one does not.
     assert_eq!(told(&crowded(3, 10), 50), "2 | 1 LimitReached");
-    assert_eq!(plan(&crowded(3, 10), at(50)).wake_at, Some(at(101)));
-    assert_eq!(told(&crowded(3, 10), 101), " | 1 LimitReached, 2 ReservedForAnother");
+    assert_eq!(plan(&crowded(3, 10), at(50)).wake_at, Some(at(105)));
+    assert_eq!(told(&crowded(3, 10), 105), " | 1 LimitReached, 2 ReservedForAnother");
     // What is beyond its needs is given to others.
-    assert_eq!(told(&crowded(3, 16), 101), "1 2 | ");
-    assert_eq!(told(&crowded(1, 10), 101), "1 | 2 LimitReached");
-    let reason = plan(&crowded(3, 10), at(101)).reasons.get(&key("2")).map(Reason::sentence);
+    assert_eq!(told(&crowded(3, 16), 105), "1 2 | ");
+    assert_eq!(told(&crowded(1, 10), 105), "1 | 2 LimitReached");
+    let reason = plan(&crowded(3, 10), at(105)).reasons.get(&key("2")).map(|reason| reason.sentence());
     let expect = "what room limit l has is kept for job acme-1-1, which is larger and has waited for long";
     assert_eq!(reason.as_deref(), Some(expect));
 }

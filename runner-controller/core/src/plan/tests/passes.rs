@@ -101,7 +101,7 @@ fn every_reason_to_wait_is_given() {
         let mut snapshot = of_job(job("1").queued(0));
         change(&mut snapshot);
         let plan = plan(&snapshot, at(700));
-        let told = plan.reasons.get(&key("1")).map(Reason::code);
+        let told = plan.reasons.get(&key("1")).map(|reason| reason.code());
         assert_eq!(told, Some(expect), "{plan:?}");
         assert!(!plan.actions.iter().any(|action| matches!(action, Action::Start(_))), "{plan:?}");
         let report = report_of(&plan);

@@ -10,6 +10,7 @@ use crate::labels::Matched;
 use crate::lifecycle::{Machine, MachinePhase, Runner, RunnerFact, Step};
 use crate::limit::Amount;
 use crate::pairing::pair;
+use crate::plan::kinds::Views;
 use crate::plan::{Action, Hold, Pass, Plan, Snapshot, plan, runner_name};
 use crate::reason::Reason;
 use crate::testing::{at, class, job, key, machine, runner, setup, stuck, two_places, words};
@@ -174,7 +175,7 @@ proptest! {
         }
         // Nothing was refused for want of capacity, so that the virtual node always has room.
         if all.setup.classes["stint"].places != Some(words("vms")) {
-            let waits = plan.reasons.values().any(|reason| matches!(reason, Reason::PlaceFull { .. }));
+            let waits = plan.reasons.values().any(|reason| matches!(**reason, Reason::PlaceFull { .. }));
             prop_assert!(!waits, "{:?}", plan.reasons);
         }
         prop_assert!(plan.wake_at.is_none_or(|wake| wake > at(NOW)));
@@ -194,7 +195,7 @@ proptest! {
     #[test]
     fn a_job_that_is_covered_or_being_served_gets_no_second_start(all in any_snapshot()) {
         let pass = Pass::new(&all, at(NOW));
-        let views = pass.views();
+        let views = Views::new(&all, &pass.by_job).list;
         let pairing = pair(&views, &all.runners);
         let plan = plan(&all, at(NOW));
         let mut seen = BTreeSet::new();
@@ -259,7 +260,7 @@ proptest! {
         let kept = !all.held.is_empty() || plan.actions.iter().any(|action| matches!(action, Action::ReadJob { .. }));
         for (job, reason) in &plan.reasons {
             let limited = matches!(
-                reason,
+                **reason,
                 Reason::InstallationFull { .. } | Reason::ClassFull { .. } | Reason::SizeFull { .. }
             );
             if limited && !kept && loose == 0 {
@@ -278,11 +279,11 @@ proptest! {
     fn every_job_that_waits_has_a_reason_or_is_being_served(all in any_snapshot()) {
         let plan = plan(&all, at(NOW));
         let pass = Pass::new(&all, at(NOW));
-        let views = pass.views();
+        let views = Views::new(&all, &pass.by_job).list;
         let pairing = pair(&views, &all.runners);
         for view in &views {
             let key = &view.job.key;
-            let name = runner_name("stint", key, pass.next_ordinal(view.job));
+            let name = runner_name("stint", key, pass.next_ordinal(view));
             let served = view.needs_no_more()
                 || pairing.covered.contains_key(key)
                 || starts(&plan).iter().any(|new| new.job == *key)
