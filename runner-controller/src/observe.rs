@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use runner_core::health::Health;
 use runner_core::plan::{Hold, Snapshot};
+use runner_core::quota::Changes;
 
 use crate::config::{Installation, Resolved, resolve};
 use crate::ports::{Pods, Records};
@@ -61,6 +62,8 @@ impl Observer {
             runners: records.runners,
             machines,
             health: Health::default(),
+            changes: Changes::default(),
+            azure: HashMap::new(),
             reserved: records.reserved,
             held,
         };

@@ -16,6 +16,7 @@ use runner_core::billing::Bill;
 use runner_core::job::{Finding, Job, JobKey, JobReport, Told};
 use runner_core::lifecycle::{Machine, Runner, RunnerFact};
 use runner_core::plan::NewRunner;
+use runner_core::quota::Past;
 use secrecy::SecretString;
 
 pub use self::provider::{CheckRun, Credential, Deregistered, JobReading, Provider, Published, Registration};
@@ -100,6 +101,10 @@ pub trait Records: Send + Sync {
     /// # Errors
     /// `Conflict` where another process has changed the reservations: this one must stop to act.
     async fn reserve(&self, runners: &[String]) -> CallResult<()>;
+    /// What earlier writes of reservations remembered of groups that were made and deleted.
+    fn remembered(&self) -> Past;
+    /// What the next write of reservations is to remember beside them.
+    fn remember(&self, past: &Past);
     /// Whether a name is reserved, as far as this process has written.
     fn is_reserved(&self, runner: &str) -> bool;
     /// Takes names out of the reservations. Names that are not in them are no error.
@@ -224,6 +229,17 @@ pub trait Groups: Send + Sync {
     async fn logs(&self, group: &GroupAddress, container: &str) -> CallResult<String>;
     /// All groups of a resource group, without their instance views.
     async fn list(&self, subscription: &str, resource_group: &str) -> CallResult<Vec<Group>>;
+    /// What Azure says is in use of a region's quotas, by everybody in the subscription, and may be.
+    async fn usage(&self, subscription: &str, region: &str) -> CallResult<Usage>;
+}
+
+/// What is in use of a region's quotas, as (in use, limit), where Azure says so.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Container groups.
+    pub groups: Option<(u64, u64)>,
+    /// Cores of standard groups.
+    pub cores: Option<(u64, u64)>,
 }
 
 /// Where a container group is.

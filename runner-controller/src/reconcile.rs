@@ -6,6 +6,7 @@
 mod acting;
 mod housekeeping;
 mod notices;
+mod quotas;
 pub mod sources;
 mod timed;
 pub mod wiring;
@@ -29,6 +30,7 @@ use crate::ports::{CallErrorKind, CallResult};
 use crate::telemetry::{Metrics, RunnerState};
 use housekeeping::Housekeeping;
 use notices::Notices;
+use quotas::Quotas;
 
 /// How long what has changed is collected before the next pass.
 const COLLECT: Duration = Duration::from_millis(10);
@@ -47,6 +49,7 @@ pub struct Reconciler {
     unready: BTreeMap<String, String>,
     housekeeping: Housekeeping,
     notices: Notices,
+    quotas: Quotas,
     health: Health,
 }
 
@@ -66,6 +69,7 @@ impl Reconciler {
             unready: BTreeMap::new(),
             housekeeping: Housekeeping::default(),
             notices: Notices::default(),
+            quotas: Quotas::default(),
             health: Health::default(),
         }
     }
@@ -110,6 +114,7 @@ impl Reconciler {
         };
         self.health.note(&view.snapshot.runners, &view.snapshot.machines);
         view.snapshot.health.clone_from(&self.health);
+        self.quotas.look(&self.outside, &mut view, now);
         let started = std::time::Instant::now();
         let mut plan = plan(&view.snapshot, now);
         self.outside.metrics.planned(started.elapsed());
@@ -122,6 +127,7 @@ impl Reconciler {
         self.executor.begin(plan, &view).await?;
         self.publish(&view).await;
         self.housekeeping.keep(&self.outside, &view, now);
+        self.quotas.ask(&self.outside, &view, now);
         let tell_at = self.notices.keep(&self.outside, &view, &reasons, &line, now);
         Ok(wake_at.into_iter().chain(tell_at).min())
     }

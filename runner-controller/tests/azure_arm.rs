@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use stint::azure::{ArmClient, ArmOptions, CredentialKind};
 use stint::ports::{CallErrorKind, GroupAddress, GroupOrder, Groups};
 
+const USAGES: &str = "/subscriptions/sub/providers/Microsoft.ContainerInstance/locations/westeurope/usages";
 const GROUPS: &str =
     "/subscriptions/sub/resourceGroups/rg/providers/Microsoft.ContainerInstance/containerGroups";
 
@@ -519,4 +520,32 @@ async fn a_proxy_carries_the_calls() {
     };
     assert!(client(&options).get(&address("g")).await.unwrap().is_some());
     assert_eq!(proxy.seen()[0].uri.host(), Some("arm.invalid"));
+}
+
+#[tokio::test]
+async fn usages_tell_groups_and_standard_cores() {
+    let arm = Arm::start(|_, _| {
+        let one = |name: &str, used: u64, limit: u64| json!({"name": {"value": name}, "currentValue": used, "limit": limit});
+        Json(json!({"value": [one("ContainerGroups", 7, 100), one("StandardSpotCores", 1, 9), one("standardcores", 12, 10)]}))
+            .into_response()
+    })
+    .await;
+    let usage = arm.client().usage("sub", "westeurope").await.unwrap();
+    assert_eq!((usage.groups, usage.cores), (Some((7, 100)), Some((12, 10))));
+    assert_eq!(arm.seen()[0].uri.path(), USAGES);
+}
+
+#[tokio::test]
+async fn usages_that_may_not_be_read_are_refused_and_those_that_say_nothing_are_unknown() {
+    let arm = Arm::start(|number, _| {
+        if number == 0 {
+            Json(json!({"value": [{"name": {}}]})).into_response()
+        } else {
+            StatusCode::FORBIDDEN.into_response()
+        }
+    })
+    .await;
+    assert_eq!(arm.client().usage("sub", "westeurope").await.unwrap(), stint::ports::Usage::default());
+    let error = arm.client().usage("sub", "westeurope").await.unwrap_err();
+    assert_eq!(error.kind, CallErrorKind::Refused, "{error}");
 }

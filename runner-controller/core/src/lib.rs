@@ -14,6 +14,7 @@ pub mod notice;
 pub mod pairing;
 pub mod placement;
 pub mod plan;
+pub mod quota;
 pub mod reason;
 pub mod setup;
 

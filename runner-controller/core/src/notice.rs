@@ -238,6 +238,8 @@ pub fn told_to_all(reason: &Reason) -> Option<String> {
         Reason::PlaceNotReady { place, .. } => {
             Some(format!("place {place} cannot start a runner now; its admins see why"))
         }
+        // Which quota names a subscription.
+        Reason::QuotaReached { place, .. } => Some(format!("place {place} has no quota left in Azure for now")),
         Reason::InstallationFull { .. }
         | Reason::ClassFull { .. }
         | Reason::SizeFull { .. }

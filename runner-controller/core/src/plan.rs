@@ -25,6 +25,7 @@ use crate::labels::Matched;
 use crate::lifecycle::{Machine, Runner, Step};
 use crate::pairing::{self, JobView};
 use crate::placement;
+use crate::quota::{AzureUse, Changes, Quotas};
 use crate::reason::Reason;
 use crate::setup::{Class, Place, PlaceKind, Scope, Setup, Size};
 
@@ -41,6 +42,10 @@ pub struct Snapshot {
     pub machines: HashMap<String, Machine>,
     /// What is remembered of places that had no room.
     pub health: Health,
+    /// What is remembered of groups that were made and deleted.
+    pub changes: Changes,
+    /// What Azure says of each quota that it was asked about.
+    pub azure: HashMap<String, AzureUse>,
     /// Names reserved in the `Admission` object.
     pub reserved: BTreeSet<String>,
     /// Runners and jobs (by name and key) on which an action is under way, or that a failed action holds until a
@@ -151,6 +156,7 @@ pub fn plan(snapshot: &Snapshot, now: Timestamp) -> Plan {
     let views = Views::new(snapshot, &pass.by_job);
     let pairing = pairing::pair(&views.list, &snapshot.runners);
     let mut in_use = pass.in_use(&views);
+    pass.quotas = pass.quotas(&views, &in_use);
     pass.upkeep(&views, &pairing, &mut in_use.usage);
     pass.jobs(&views, &pairing, in_use);
     pass.finish(&views)
@@ -175,6 +181,8 @@ struct Pass<'a> {
     rooms: Rooms<'a>,
     /// Of how many jobs the branch is asked for.
     branches_asked: usize,
+    /// What is used of Azure's quotas.
+    quotas: Quotas<'a>,
     /// Why jobs wait, by their place in the list of all.
     reasons: Vec<(usize, Arc<Reason>)>,
     /// The jobs that competed for room and wait, in the order in which they did, by their place in that list.
@@ -198,6 +206,7 @@ impl<'a> Pass<'a> {
             by_job,
             rooms,
             branches_asked: 0,
+            quotas: Quotas::default(),
             reasons: Vec::new(),
             line: Vec::new(),
             plan: Plan::default(),
@@ -250,6 +259,11 @@ impl<'a> Pass<'a> {
             self.rooms.room(&place.name, size).map_err(|until| {
                 again = again.into_iter().chain(until).min();
                 full(until)
+            })?;
+            self.quotas.room(place, size).map_err(|exceeded| {
+                again = again.into_iter().chain(exceeded.until).min();
+                let (place, of) = (place.name.clone(), self.quotas.name(place).to_owned());
+                Reason::QuotaReached { place, of, exceeded }
             })?;
             limits(place)
         });

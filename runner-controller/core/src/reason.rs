@@ -5,6 +5,7 @@
 use jiff::Timestamp;
 
 use crate::limit::Capped;
+use crate::quota::Exceeded;
 
 /// Why something is as it is, with the figures that the sentence needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +42,8 @@ pub enum Reason {
     PlaceNotReady { place: String, why: String },
     /// The place that would be next has no room, as a runner found there a moment ago.
     PlaceFull { place: String, until: Option<Timestamp> },
+    /// Azure's quota has no room for a container group of the place that would be next.
+    QuotaReached { place: String, of: String, exceeded: Exceeded },
     /// The runner started for it failed; the next one comes after a pause.
     RetryPause { until: Timestamp, started: u32, limit: u32 },
 
@@ -99,7 +102,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every code, in the order of the enum.
-    pub const CODES: [&str; 39] = [
+    pub const CODES: [&str; 40] = [
         "InstallationFull",
         "ClassFull",
         "SizeFull",
@@ -115,6 +118,7 @@ impl Reason {
         "PlaceAmbiguous",
         "PlaceNotReady",
         "PlaceFull",
+        "QuotaReached",
         "RetryPause",
         "NoClassNamed",
         "SeveralClassesNamed",
@@ -159,6 +163,7 @@ impl Reason {
             Reason::PlaceAmbiguous { .. } => "PlaceAmbiguous",
             Reason::PlaceNotReady { .. } => "PlaceNotReady",
             Reason::PlaceFull { .. } => "PlaceFull",
+            Reason::QuotaReached { .. } => "QuotaReached",
             Reason::RetryPause { .. } => "RetryPause",
             Reason::NoClassNamed { .. } => "NoClassNamed",
             Reason::SeveralClassesNamed { .. } => "SeveralClassesNamed",
@@ -267,6 +272,9 @@ impl Reason {
             }
             Reason::PlaceFull { place, until: None } => {
                 format!("place {place} has no room; one runner already waits for it or tries it again")
+            }
+            Reason::QuotaReached { place, of, exceeded } => {
+                format!("place {place} has no quota left: {}", exceeded.sentence(of))
             }
             Reason::RetryPause { until, started, limit } => {
                 format!(

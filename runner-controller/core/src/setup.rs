@@ -6,6 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use rust_decimal::Decimal;
 
 use crate::limit::{ConcurrencyLimit, PriorityRule};
+use crate::quota::Quota;
 
 /// The whole configuration of an installation, as the planner sees it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,6 +21,8 @@ pub struct Setup {
     pub places: BTreeMap<String, Place>,
     /// Limits by name.
     pub limits: BTreeMap<String, ConcurrencyLimit>,
+    /// Azure's quotas, by subscription and region.
+    pub quotas: BTreeMap<String, Quota>,
 }
 
 /// Settings of the installation as a whole.
@@ -182,6 +185,10 @@ pub struct Place {
     pub price: Price,
     /// How long a runner's pod may find no node there before the next place is tried. Of node pools only.
     pub burst_after: SignedDuration,
+    /// Which of the quotas its container groups come under. None where none stand behind its runners.
+    pub quota: Option<String>,
+    /// Whether its node is of virtual nodes v2, which can do more than classic ones.
+    pub v2: bool,
 }
 
 /// What a place is.

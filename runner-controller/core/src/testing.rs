@@ -46,6 +46,8 @@ pub(crate) fn place(name: &str) -> Place {
         unready: None,
         price: Price::default(),
         burst_after: SignedDuration::ZERO,
+        quota: None,
+        v2: false,
     }
 }
 

@@ -15,7 +15,7 @@ use secrecy::SecretString;
 
 pub use self::credentials::CredentialKind;
 use self::http::{Http, join_url};
-use crate::ports::{CallError, CallErrorKind, CallResult, Group, GroupAddress, GroupOrder, Groups};
+use crate::ports::{CallError, CallErrorKind, CallResult, Group, GroupAddress, GroupOrder, Groups, Usage};
 
 /// The version of the container groups API that is spoken: the newest that every Azure cloud has had for years.
 pub const API_VERSION: &str = "2023-05-01";
@@ -160,6 +160,22 @@ impl Groups for ArmClient {
 
     async fn list(&self, subscription: &str, resource_group: &str) -> CallResult<Vec<Group>> {
         self.list_pages(subscription, resource_group).await
+    }
+
+    async fn usage(&self, subscription: &str, region: &str) -> CallResult<Usage> {
+        let doing = format!("read the usage of container groups in {region}");
+        let segments = [
+            "subscriptions",
+            subscription,
+            "providers",
+            "Microsoft.ContainerInstance",
+            "locations",
+            region,
+            "usages",
+        ];
+        let url = join_url(self.http.endpoint(), segments.iter(), &[])?;
+        let body = self.http.read(&doing, &url).await?;
+        wire::read_usage(&body).map_err(|error| self.http.unreadable(&doing, &error))
     }
 }
 

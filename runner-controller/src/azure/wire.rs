@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::{CONTAINER, VOLUME};
-use crate::ports::{Group, GroupOrder};
+use crate::ports::{Group, GroupOrder, Usage};
 
 /// One page of a listing.
 #[derive(Debug)]
@@ -37,6 +37,16 @@ pub(super) fn read_page(body: &[u8]) -> serde_json::Result<Page> {
 
 pub(super) fn read_log(body: &[u8]) -> serde_json::Result<String> {
     serde_json::from_slice::<LogWire>(body).map(|log| log.content.unwrap_or_default())
+}
+
+/// The usages of a region. Others than those of groups and standard cores (Spot, GPUs) say nothing of runners.
+pub(super) fn read_usage(body: &[u8]) -> serde_json::Result<Usage> {
+    let wire: UsagesWire = serde_json::from_slice(body)?;
+    let find = |name: &str| {
+        let mut known = wire.value.iter().filter(|one| one.name.value.eq_ignore_ascii_case(name));
+        known.find_map(|one| Some((one.current_value?, one.limit?)))
+    };
+    Ok(Usage { groups: find("ContainerGroups"), cores: find("StandardCores") })
 }
 
 /// The code and message of an error, if the body holds one.
@@ -91,6 +101,27 @@ pub(super) fn create_body(order: &GroupOrder) -> serde_json::Result<Vec<u8>> {
             "imageRegistryCredentials": registries,
         },
     }))
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct UsagesWire {
+    #[serde(default)]
+    value: Vec<UsageWire>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct UsageWire {
+    #[serde(default)]
+    name: UsageName,
+    current_value: Option<u64>,
+    limit: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct UsageName {
+    #[serde(default)]
+    value: String,
 }
 
 #[derive(Deserialize)]

@@ -12,13 +12,15 @@ use runner_core::lifecycle::{
     AgentFacts, GroupFacts, Launched, Registered, Runner as CoreRunner, RunnerFact, RunnerFacts, Teardown,
 };
 use runner_core::plan::NewRunner;
+use runner_core::quota::{Change, Past};
 use runner_core::setup::{PlaceKind, Scope, Size};
 
 use serde_json::{Value, json};
 
 use super::records::{
-    ActionName, AgentRecord, FactRecord, GroupRecord, LaunchedRecord, PlaceKindName, RegisteredRecord,
-    Runner, RunnerJob, RunnerJobSpec, RunnerJobStatus, RunnerSpec, RunnerStatus, TeardownRecord,
+    ActionName, AgentRecord, ChangeRecord, FactRecord, GroupRecord, LaunchedRecord, PlaceKindName,
+    RegisteredRecord, Runner, RunnerJob, RunnerJobSpec, RunnerJobStatus, RunnerSpec, RunnerStatus,
+    TeardownRecord,
 };
 
 impl From<JobAction> for ActionName {
@@ -376,4 +378,22 @@ fn state_word(facts: &RunnerFacts) -> &'static str {
     } else {
         "Reserved"
     }
+}
+
+/// What an `Admission` remembers of groups that were made and deleted.
+pub fn past(records: &BTreeMap<String, Vec<ChangeRecord>>) -> Past {
+    let changes = |of: &Vec<ChangeRecord>| {
+        of.iter().map(|one| (one.at, Change { creates: one.creates, deletes: one.deletes })).collect()
+    };
+    records.iter().map(|(quota, of)| (quota.clone(), changes(of))).collect()
+}
+
+/// What is to be remembered of groups that were made and deleted, as an `Admission` writes it.
+pub fn past_records(past: &Past) -> BTreeMap<String, Vec<ChangeRecord>> {
+    let records = |of: &BTreeMap<Timestamp, Change>| {
+        of.iter()
+            .map(|(at, one)| ChangeRecord { at: *at, creates: one.creates, deletes: one.deletes })
+            .collect()
+    };
+    past.iter().map(|(quota, of)| (quota.clone(), records(of))).collect()
 }

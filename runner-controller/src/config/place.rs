@@ -57,6 +57,10 @@ pub struct RunnerPlaceSpec {
     /// Whether new runners may start here. Default: Active.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<StateSpec>,
+    /// What may be used of Azure's quota for container groups, which belongs to the subscription and region: what several
+    /// places there say holds together. Default: Azure's own defaults, or what Azure answers when it is asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quota: Option<QuotaSpec>,
     /// What a runner costs here. Default: Azure Container Instances, Linux, East US, pay as you go.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub price: Option<PriceSpec>,
@@ -158,6 +162,33 @@ pub enum StateSpec {
     Draining,
     /// They may not, for now; those that run go on.
     Paused,
+}
+
+/// What may be used of Azure's quota for container groups.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct QuotaSpec {
+    /// Groups at once, whether or not they have ended. Default: 100, or what Azure answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub groups: Option<u32>,
+    /// Cores at once, whole ones for each group. Default: 100, or what Azure answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cores: Option<u32>,
+    /// How many groups may be made in a while, and as many deleted; Azure does not tell. Default: 100 in 5m, 300 in 1h.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub changes: Vec<ChangeRateSpec>,
+}
+
+/// How many groups may be made in a while, and as many deleted.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ChangeRateSpec {
+    /// So many.
+    #[schemars(range(min = 1))]
+    pub count: u32,
+    /// In any stretch of this length, as `5m` or `1h`.
+    pub per: String,
 }
 
 /// What a runner costs at a place. Decimal numbers in quotes.

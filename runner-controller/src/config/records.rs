@@ -396,4 +396,22 @@ pub struct AdmissionSpec {
     /// Reserved runner names.
     #[serde(default)]
     pub reserved: Vec<String>,
+    /// Container groups that were made and deleted lately and whose runners' records are gone, by subscription and region:
+    /// Azure limits both, and a process that takes over must not exceed that.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub changes: BTreeMap<String, Vec<ChangeRecord>>,
+}
+
+/// Container groups that were made and deleted until a moment.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ChangeRecord {
+    /// The moment.
+    pub at: Timestamp,
+    /// Groups made.
+    #[serde(default)]
+    pub creates: u32,
+    /// Groups deleted.
+    #[serde(default)]
+    pub deletes: u32,
 }

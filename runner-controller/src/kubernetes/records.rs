@@ -15,6 +15,7 @@ use kube::{Api, Resource};
 use runner_core::job::{Finding, Job, JobKey, JobReport, READ_PREFIX, Told};
 use runner_core::lifecycle::{Runner as CoreRunner, RunnerFact};
 use runner_core::plan::NewRunner;
+use runner_core::quota::Past;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 use tokio::sync::Notify;
@@ -133,6 +134,14 @@ impl Records for KubernetesRecords {
             runners: self.runners.all()?.into_iter().map(|(_, seen)| seen.runner).collect(),
             reserved: self.reservations.all(),
         })
+    }
+
+    fn remembered(&self) -> Past {
+        self.reservations.remembered()
+    }
+
+    fn remember(&self, past: &Past) {
+        self.reservations.remember(past);
     }
 
     fn documents(&self) -> Option<Arc<Documents>> {

@@ -2,15 +2,17 @@
 //!
 //! A process that was followed by another finds out at its next write, and may write no more.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
 use kube::api::PostParams;
+use runner_core::quota::Past;
 
 use super::Cluster;
 use super::errors::call_error;
 use crate::config::Admission;
-use crate::config::records::AdmissionSpec;
+use crate::config::convert;
+use crate::config::records::{AdmissionSpec, ChangeRecord};
 use crate::ports::{CallError, CallErrorKind, CallResult, another_ledger};
 
 /// Name of the `Admission` object: one per shard, and there is one shard.
@@ -20,17 +22,29 @@ const ADMISSION: &str = "default";
 pub(super) struct Reservations {
     cluster: Cluster,
     known: Mutex<Option<Admission>>,
+    /// What the next write is to remember.
+    changes: Mutex<BTreeMap<String, Vec<ChangeRecord>>>,
 }
 
 impl Reservations {
     /// Not taken over yet.
     pub(super) fn of(cluster: &Cluster) -> Self {
-        Self { cluster: cluster.clone(), known: Mutex::new(None) }
+        Self { cluster: cluster.clone(), known: Mutex::new(None), changes: Mutex::default() }
     }
 
     /// All reserved names.
     pub(super) fn all(&self) -> BTreeSet<String> {
         self.admission().map(|admission| admission.spec.reserved.into_iter().collect()).unwrap_or_default()
+    }
+
+    /// What earlier writes remembered of groups that were made and deleted.
+    pub(super) fn remembered(&self) -> Past {
+        self.admission().map(|admission| convert::past(&admission.spec.changes)).unwrap_or_default()
+    }
+
+    /// What the next write is to remember of them.
+    pub(super) fn remember(&self, past: &Past) {
+        *self.changes.lock().unwrap_or_else(PoisonError::into_inner) = convert::past_records(past);
     }
 
     /// Whether a name is reserved.
@@ -54,7 +68,7 @@ impl Reservations {
                 epoch: 1,
                 holder: holder.to_owned(),
                 ledger: ledger.to_owned(),
-                reserved: Vec::new(),
+                ..AdmissionSpec::default()
             };
             let stored = api
                 .create(&PostParams::default(), &Admission::new(ADMISSION, spec))
@@ -104,6 +118,7 @@ impl Reservations {
             return Ok(());
         }
         admission.spec.reserved = after.into_iter().collect();
+        admission.spec.changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner).clone();
         self.replace_admission(&admission).await
     }
 

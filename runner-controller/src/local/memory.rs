@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use runner_core::job::{Job, JobKey};
 use runner_core::lifecycle::Runner;
+use runner_core::quota::Past;
 use secrecy::SecretString;
 use tokio::sync::watch;
 
@@ -26,6 +27,8 @@ pub(super) struct StoredRecords {
     pub(super) jobs: BTreeMap<JobKey, Job>,
     pub(super) runners: BTreeMap<String, Runner>,
     pub(super) reserved: BTreeSet<String>,
+    /// Of groups that were made and deleted lately.
+    pub(super) past: Past,
 }
 
 /// What a committed write has changed.

@@ -10,7 +10,7 @@ mod rows;
 mod store;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use async_trait::async_trait;
 use futures::FutureExt;
@@ -19,6 +19,7 @@ use jiff::Timestamp;
 use runner_core::job::{Finding, JobKey, JobReport, Told};
 use runner_core::lifecycle::{Runner, RunnerFact};
 use runner_core::plan::NewRunner;
+use runner_core::quota::Past;
 use secrecy::SecretString;
 use sqlx::sqlite::{SqliteConnection, SqlitePool};
 use tokio::sync::Mutex;
@@ -49,6 +50,8 @@ struct Inner {
     /// Held from the beginning of a write until memory shows it, so that both see writes in the same order.
     writing: Mutex<Writing>,
     max_jobs: usize,
+    /// What the next write of reservations is to remember.
+    past: std::sync::Mutex<Past>,
 }
 
 #[derive(Debug)]
@@ -76,7 +79,7 @@ impl LocalRecords {
         let (stored, epoch) =
             loading.await.map_err(|error| error.during(&format!("cannot read the records {at}")))?;
         let writing = Mutex::new(Writing { epoch, unsure: false });
-        let inner = Inner { pool, memory: Memory::new(stored), writing, max_jobs };
+        let inner = Inner { pool, memory: Memory::new(stored), writing, max_jobs, past: Default::default() };
         let records = Self { inner: Arc::new(inner) };
         // The process before may have ended between a deletion and this.
         records.forget_deleted().await;
@@ -116,6 +119,10 @@ impl LocalRecords {
             Ok(result) => result,
             Err(error) => Err(CallError::new(CallErrorKind::Unavailable, format!("{doing}: {error}"))),
         }
+    }
+
+    fn past(&self) -> Past {
+        self.inner.past.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Empties the write-ahead log, so that a credential that was deleted is in no file any more.
@@ -167,6 +174,14 @@ impl Records for LocalRecords {
                 reserved: contents.stored.reserved.clone(),
             })
         })
+    }
+
+    fn remembered(&self) -> Past {
+        self.inner.memory.read(|contents| contents.stored.past.clone())
+    }
+
+    fn remember(&self, past: &Past) {
+        *self.inner.past.lock().unwrap_or_else(PoisonError::into_inner) = past.clone();
     }
 
     fn documents(&self) -> Option<Arc<Documents>> {
@@ -235,9 +250,9 @@ impl Records for LocalRecords {
     }
 
     async fn reserve(&self, runners: &[String]) -> CallResult<()> {
-        let names = runners.to_vec();
+        let (names, past) = (runners.to_vec(), self.past());
         self.write("cannot reserve runners", move |db, epoch| {
-            async move { Ok(((), store::reserve(db, names, epoch).await?)) }.boxed()
+            async move { Ok(((), store::reserve(db, names, &past, epoch).await?)) }.boxed()
         })
         .await
     }
@@ -247,9 +262,9 @@ impl Records for LocalRecords {
     }
 
     async fn unreserve(&self, runners: &[String]) -> CallResult<()> {
-        let names = runners.to_vec();
+        let (names, past) = (runners.to_vec(), self.past());
         self.write("cannot give reservations back", move |db, epoch| {
-            async move { Ok(((), store::unreserve(db, names, epoch).await?)) }.boxed()
+            async move { Ok(((), store::unreserve(db, names, &past, epoch).await?)) }.boxed()
         })
         .await
     }

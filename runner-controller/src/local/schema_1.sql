@@ -42,6 +42,8 @@ CREATE TABLE reservations (
 -- Every change of the reservations raises this; who expects another number was not alone.
 CREATE TABLE reservations_epoch (
     only_row INTEGER PRIMARY KEY CHECK (only_row = 1),
-    epoch    INTEGER NOT NULL
+    epoch    INTEGER NOT NULL,
+    -- JSON: container groups that were made and deleted lately, by quota.
+    changes  TEXT NOT NULL
 ) STRICT;
-INSERT INTO reservations_epoch VALUES (1, 0);
+INSERT INTO reservations_epoch VALUES (1, 0, '{}');

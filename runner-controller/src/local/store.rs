@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use runner_core::job::{Finding, Job, JobFact, JobKey, JobReport, READ_PREFIX, Told};
 use runner_core::lifecycle::{Runner, RunnerFact, RunnerFacts};
 use runner_core::plan::NewRunner;
+use runner_core::quota::Past;
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::Row;
 use sqlx::sqlite::SqliteConnection;
@@ -16,6 +17,8 @@ use super::error::{StoreError, StoreResult};
 use super::memory::{Change, StoredRecords};
 use super::mirror::{Json, action_word};
 use super::rows::{read_fact, read_job, read_key};
+use crate::config::convert;
+use crate::config::records::ChangeRecord;
 use crate::ports::{CallErrorKind, Stored};
 
 /// Reads everything, and the epoch of the reservations.
@@ -36,7 +39,9 @@ pub(super) async fn load(db: &mut SqliteConnection) -> StoreResult<(StoredRecord
     }
     let reserved = sqlx::query_scalar("SELECT runner FROM reservations").fetch_all(&mut *db).await?;
     records.reserved = reserved.into_iter().collect();
-    let epoch = sqlx::query_scalar("SELECT epoch FROM reservations_epoch").fetch_one(db).await?;
+    let (epoch, changes): (i64, String) =
+        sqlx::query_as("SELECT epoch, changes FROM reservations_epoch").fetch_one(db).await?;
+    records.past = convert::past(&read_changes(&changes)?);
     Ok((records, epoch))
 }
 
@@ -125,12 +130,14 @@ pub(super) async fn expire(db: &mut SqliteConnection, key: JobKey) -> StoreResul
 pub(super) async fn reserve(
     db: &mut SqliteConnection,
     names: Vec<String>,
+    past: &Past,
     epoch: &mut i64,
 ) -> StoreResult<Change> {
     if names.is_empty() {
         return Ok(Change::Nothing);
     }
     raise_epoch(db, epoch).await?;
+    remember(db, past).await?;
     for name in &names {
         sqlx::query("INSERT INTO reservations VALUES (?) ON CONFLICT DO NOTHING")
             .bind(name)
@@ -143,6 +150,7 @@ pub(super) async fn reserve(
 pub(super) async fn unreserve(
     db: &mut SqliteConnection,
     names: Vec<String>,
+    past: &Past,
     epoch: &mut i64,
 ) -> StoreResult<Change> {
     let mut removed = 0;
@@ -155,6 +163,7 @@ pub(super) async fn unreserve(
         return Ok(Change::Nothing);
     }
     raise_epoch(db, epoch).await?;
+    remember(db, past).await?;
     Ok(Change::Unreserved(names))
 }
 
@@ -285,6 +294,16 @@ async fn write_column(
 ) -> StoreResult<()> {
     sqlx::query(update).bind(value).bind(&key.source).bind(&key.id).bind(key.attempt).execute(db).await?;
     Ok(())
+}
+
+async fn remember(db: &mut SqliteConnection, past: &Past) -> StoreResult<()> {
+    let changes = serde_json::to_string(&convert::past_records(past))?;
+    sqlx::query("UPDATE reservations_epoch SET changes = ?").bind(changes).execute(db).await?;
+    Ok(())
+}
+
+fn read_changes(text: &str) -> StoreResult<BTreeMap<String, Vec<ChangeRecord>>> {
+    Ok(serde_json::from_str(text)?)
 }
 
 async fn insert_fact(db: &mut SqliteConnection, key: &JobKey, fact: &JobFact) -> StoreResult<()> {

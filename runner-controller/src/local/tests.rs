@@ -222,6 +222,25 @@ async fn reservations_are_added_and_taken_out() {
 }
 
 #[tokio::test]
+async fn changes_of_groups_are_remembered_with_the_next_reservation() {
+    let folder = folder();
+    let change = runner_core::quota::Change { creates: 3, deletes: 1 };
+    let past: Past = [("sub/west".to_owned(), [(at(5), change)].into())].into();
+    {
+        let records = in_file(&folder.file).await;
+        records.remember(&past);
+        assert_eq!(records.remembered(), Past::new(), "nothing was written yet");
+        records.reserve(&names(&["a"])).await.unwrap();
+        records.close().await;
+    }
+    let again = in_file(&folder.file).await;
+    assert_eq!(again.remembered(), past);
+    again.unreserve(&names(&["a"])).await.unwrap();
+    again.close().await;
+    assert_eq!(in_file(&folder.file).await.remembered(), Past::new(), "what is over is forgotten");
+}
+
+#[tokio::test]
 async fn a_process_that_is_not_alone_is_told_by_its_reservations_and_reserves_nothing() {
     let folder = folder();
     let (one, two) = (in_file(&folder.file).await, in_file(&folder.file).await);

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 
-use crate::ports::{CallResult, Group, GroupAddress, GroupOrder, Groups};
+use crate::ports::{CallResult, Group, GroupAddress, GroupOrder, Groups, Usage};
 use crate::telemetry::{Metrics, Peer};
 
 /// Container groups whose calls are timed.
@@ -43,5 +43,9 @@ impl Groups for TimedGroups {
 
     async fn list(&self, subscription: &str, resource_group: &str) -> CallResult<Vec<Group>> {
         self.timed("list", self.groups.list(subscription, resource_group)).await
+    }
+
+    async fn usage(&self, subscription: &str, region: &str) -> CallResult<Usage> {
+        self.timed("usage", self.groups.usage(subscription, region)).await
     }
 }

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use runner_core::job::{Finding, Findings, Job, JobKey, JobReport, Told};
 use runner_core::lifecycle::{Runner, RunnerFact};
 use runner_core::plan::NewRunner;
+use runner_core::quota::Past;
 use secrecy::SecretString;
 use stint::config::{Documents, Problem};
 use stint::ports::{
@@ -106,6 +107,12 @@ impl Records for Memory {
         unreachable!("web and intake do not expire")
     }
     async fn reserve(&self, _: &[String]) -> CallResult<()> {
+        unreachable!("web and intake do not reserve")
+    }
+    fn remembered(&self) -> Past {
+        unreachable!("web and intake do not reserve")
+    }
+    fn remember(&self, _: &Past) {
         unreachable!("web and intake do not reserve")
     }
     fn is_reserved(&self, _: &str) -> bool {

@@ -160,6 +160,8 @@ fn setup() -> Setup {
         unready: None,
         price: Price::default(),
         burst_after: SignedDuration::ZERO,
+        quota: None,
+        v2: false,
     };
     setup.places.insert(place.name.clone(), place);
     let by = |dimension: &[Dimension]| dimension.iter().copied().collect();

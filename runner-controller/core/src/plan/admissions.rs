@@ -271,11 +271,13 @@ impl<'a> Pass<'a> {
             if self.read_from(view, due) {
                 usage.take(profile, amount, Some(&place.name));
                 self.rooms.take(&place.name);
+                self.quotas.take(place, candidate.size);
             }
             return Outcome::wait(Reason::ConfirmingWithSource);
         }
         usage.take(profile, amount, Some(&place.name));
         self.rooms.take(&place.name);
+        self.quotas.take(place, candidate.size);
         Outcome::Start(Box::new(NewRunner {
             name: self.next_name(view),
             job: view.job.key.clone(),

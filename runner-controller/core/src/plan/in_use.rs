@@ -5,10 +5,12 @@ use std::collections::BTreeSet;
 use foldhash::{HashMap, HashMapExt as _};
 
 use super::kinds::Views;
-use super::{Pass, runner_name};
+use super::{Pass, Snapshot, runner_name};
 use crate::admission::{Purpose, Usage};
 use crate::limit::Amount;
 use crate::pairing::JobView;
+use crate::quota::Quotas;
+use crate::setup::Size;
 
 /// What is in use as a pass begins, and as it goes on.
 pub(super) struct InUse<'v> {
@@ -19,6 +21,20 @@ pub(super) struct InUse<'v> {
 }
 
 impl<'a> Pass<'a> {
+    /// What is used of Azure's quotas.
+    pub(super) fn quotas(&self, views: &Views<'a>, in_use: &InUse<'_>) -> Quotas<'a> {
+        let Snapshot { setup, changes, azure, runners, reserved, .. } = self.snapshot;
+        // Where those go that have no record yet is not known.
+        let unrecorded = reserved.iter().filter(|name| !self.by_name.contains_key(name.as_str()));
+        let others = in_use.starting.keys().filter(|name| !reserved.contains(*name));
+        let size = |name: &String| {
+            let index = *in_use.starting.get(name)?;
+            views.kind(index).and_then(|(_, kind)| kind.class).map(|(_, size)| size)
+        };
+        let starting: Vec<Option<Size>> = unrecorded.chain(others).map(size).collect();
+        Quotas::of(setup, changes, azure, runners, &starting, self.now)
+    }
+
     /// What is in use now.
     pub(super) fn in_use<'v>(&self, views: &'v Views<'a>) -> InUse<'v>
     where

@@ -1,6 +1,9 @@
 use std::collections::BTreeSet;
 
+use jiff::SignedDuration;
+
 use super::*;
+use crate::quota::{Exceeded, QuotaKind};
 use crate::testing::{at, words};
 
 /// One of each, in the order of the enum.
@@ -23,6 +26,16 @@ fn every() -> Vec<Reason> {
         Reason::PlaceAmbiguous { class: text(), places: words("a b") },
         Reason::PlaceNotReady { place: text(), why: text() },
         Reason::PlaceFull { place: text(), until: Some(at(0)) },
+        Reason::QuotaReached {
+            place: text(),
+            of: text(),
+            exceeded: Exceeded {
+                what: QuotaKind::Creates(SignedDuration::from_mins(5)),
+                used: 100,
+                cap: 100,
+                until: Some(at(0)),
+            },
+        },
         Reason::RetryPause { until: at(0), started, limit },
         Reason::NoClassNamed { labels: words("a b") },
         Reason::SeveralClassesNamed { labels: words("a b") },

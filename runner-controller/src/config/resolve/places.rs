@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::SignedDuration;
+use runner_core::quota::{ChangeRate, Quota};
 use runner_core::setup::{Place, PlaceKind, PlaceState, Price};
 use rust_decimal::Decimal;
 
 use super::{given, shown_map};
 use crate::config::origins::{Collector, From};
 use crate::config::place::{
-    NodePoolSpec, PriceSpec, ScalingSpec, StateSpec, TolerationSpec, VirtualNodeSpec,
+    NodePoolSpec, PriceSpec, QuotaSpec, ScalingSpec, StateSpec, TolerationSpec, VirtualNodeSpec,
 };
 use crate::config::quantity;
 use crate::config::{Documents, Installation, Resolved, ResolvedPlace, RunnerPlaceSpec};
@@ -43,7 +44,7 @@ pub(super) fn resolve(
             None => Ok(None),
         };
         match node.and_then(|node| place(name, spec, node, installation, &mut origins)) {
-            Ok(place) => resolved.add_place(name, place),
+            Ok((place, quota)) => resolved.add_place(name, place, quota),
             Err(message) => resolved.problem("RunnerPlace", name, message),
         }
         resolved.origins.extend(origins.finish());
@@ -56,15 +57,26 @@ pub(super) fn resolve(
             RunnerPlaceSpec { virtual_node: Some(VirtualNodeSpec::default()), ..RunnerPlaceSpec::default() };
         let mut origins = Collector::new("RunnerPlace", &node.name);
         match place(&node.name, &spec, Some(node), installation, &mut origins) {
-            Ok(place) => resolved.add_place(&node.name, place),
+            Ok((place, quota)) => resolved.add_place(&node.name, place, quota),
             Err(message) => resolved.problem("RunnerPlace", &node.name, message),
         }
         resolved.origins.extend(origins.finish());
     }
+    for quota in resolved.setup.quotas.values_mut().filter(|quota| quota.changes.is_empty()) {
+        quota.changes = ChangeRate::defaults();
+    }
 }
 
 impl Resolved {
-    fn add_place(&mut self, name: &str, place: ResolvedPlace) {
+    fn add_place(&mut self, name: &str, place: ResolvedPlace, quota: Option<Quota>) {
+        if let (Some(key), Some(quota)) = (&place.place.quota, quota) {
+            match self.setup.quotas.get_mut(key) {
+                Some(known) => share(known, quota),
+                None => {
+                    self.setup.quotas.insert(key.clone(), quota);
+                }
+            }
+        }
         self.setup.places.insert(name.to_owned(), place.place.clone());
         self.places.insert(name.to_owned(), Arc::new(place));
     }
@@ -94,7 +106,7 @@ fn place(
     node: Option<&VirtualNodeSeen>,
     installation: &Installation,
     origins: &mut Collector<'_>,
-) -> Result<ResolvedPlace, String> {
+) -> Result<(ResolvedPlace, Option<Quota>), String> {
     let kind = match (&spec.virtual_node, &spec.container_instances, &spec.node_pool) {
         (Some(_), None, None) => PlaceKind::VirtualNode,
         (None, Some(_), None) => PlaceKind::ContainerInstances,
@@ -157,7 +169,8 @@ fn place(
         // Whether a node of the pool has room is the scheduler's to say.
         (PlaceKind::NodePool, _) => None,
     };
-    Ok(ResolvedPlace {
+    let v2 = is_v2(&node_selector) || node.is_some_and(|node| is_v2(&node.labels));
+    let resolved = ResolvedPlace {
         place: Place {
             name: name.to_owned(),
             kind,
@@ -167,17 +180,20 @@ fn place(
                 StateSpec::Paused => PlaceState::Paused,
             },
             unready,
+            quota: azure.quota_key(),
             price: azure.price,
             burst_after: pool.burst_after,
+            v2,
         },
-        v2: is_v2(&node_selector) || node.is_some_and(|node| is_v2(&node.labels)),
+        v2,
         node_selector: if kind == PlaceKind::NodePool { pool.node_selector } else { node_selector },
         tolerations: pool.tolerations,
         subscription: azure.subscription.unwrap_or_default(),
         resource_group: azure.resource_group.unwrap_or_default(),
         region: azure.region.unwrap_or_default(),
         callback,
-    })
+    };
+    Ok((resolved, azure.quota))
 }
 
 /// What only container groups need.
@@ -187,9 +203,18 @@ struct Azure {
     resource_group: Option<String>,
     region: Option<String>,
     price: Price,
+    /// What may be used of the quota, as far as this place says. None where no group stands behind its runners.
+    quota: Option<Quota>,
 }
 
 impl Azure {
+    /// Which quota its groups come under.
+    fn quota_key(&self) -> Option<String> {
+        let subscription = self.subscription.as_ref().filter(|_| self.quota.is_some())?;
+        let region = self.region.as_deref().unwrap_or_default();
+        Some(format!("{subscription}/{region}").to_lowercase())
+    }
+
     /// What is missing for a group to be made or found, with the remedy.
     fn lacks(&self, kind: PlaceKind) -> Option<&'static str> {
         if self.subscription.is_none() {
@@ -216,6 +241,7 @@ fn azure(
             ("resourceGroup", spec.resource_group.is_some()),
             ("region", spec.region.is_some()),
             ("price", spec.price.is_some()),
+            ("quota", spec.quota.is_some()),
         ];
         return match fields.into_iter().find(|(_, given)| *given) {
             Some((field, _)) => Err(format!(
@@ -239,7 +265,37 @@ fn azure(
     let shown_price =
         format!("{} {} per vCPU-hour, {} per GB-hour", price.currency, price.vcpu_hour, price.gb_hour);
     origins.note("price", shown_price, given(spec.price.is_some()));
-    Ok(Azure { subscription, resource_group, region, price })
+    let name = region.clone().or_else(|| subscription.clone()).unwrap_or_default();
+    let quota = Some(quota(name, spec.quota.as_ref(), origins)?);
+    Ok(Azure { subscription, resource_group, region, price, quota })
+}
+
+/// What a place says of its quota. No rates where it says nothing of them: other places there may.
+fn quota(name: String, spec: Option<&QuotaSpec>, origins: &mut Collector<'_>) -> Result<Quota, String> {
+    let given_spec = spec.cloned().unwrap_or_default();
+    let mut changes = Vec::new();
+    for (index, rate) in given_spec.changes.iter().enumerate() {
+        let per =
+            quantity::duration(&rate.per).map_err(|error| format!("quota.changes[{index}].per: {error}"))?;
+        changes.push(ChangeRate { count: rate.count.into(), per });
+    }
+    let standing =
+        |of: Option<u32>| of.map_or_else(|| "as Azure says, else 100".to_owned(), |of| of.to_string());
+    origins.note("quota.groups", standing(given_spec.groups), given(given_spec.groups.is_some()));
+    origins.note("quota.cores", standing(given_spec.cores), given(given_spec.cores.is_some()));
+    let rates = if changes.is_empty() { ChangeRate::defaults() } else { changes.clone() };
+    let shown: Vec<String> = rates.iter().map(|rate| format!("{} per {:#}", rate.count, rate.per)).collect();
+    origins.note("quota.changes", shown.join(", "), given(!changes.is_empty()));
+    let (groups, cores) = (given_spec.groups.map(u64::from), given_spec.cores.map(u64::from));
+    Ok(Quota { name, groups, cores, changes })
+}
+
+/// What two places say of the same quota holds together.
+fn share(known: &mut Quota, other: Quota) {
+    let least = |a: Option<u64>, b: Option<u64>| a.into_iter().chain(b).min();
+    known.groups = least(known.groups, other.groups);
+    known.cores = least(known.cores, other.cores);
+    known.changes.extend(other.changes);
 }
 
 /// A node pool, resolved.

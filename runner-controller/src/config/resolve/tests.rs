@@ -447,9 +447,42 @@ fn what_a_place_cannot_be_is_refused_with_field_value_and_remedy() {
     check(&price("vcpuHour: '1', gbHour: '-1'"), &["price.gbHour", "\"-1\"", "0.0405"]);
     check(&price("vcpuHour: '1', gbHour: '1', currency: euro"), &["price.currency", "\"euro\"", "ISO 4217"]);
     check(
+        &format!("{FINE}, quota: {{changes: [{{count: 1, per: soon}}]}}"),
+        &["quota.changes[0].per", "soon"],
+    );
+    check(&format!("{POOL}}}, quota: {{groups: 1}}"), &["quota", "nodePool", "remove it"]);
+    check(
         &format!("{FINE}, callback: {{url: 'stint:8080'}}"),
         &["callback.url", "\"stint:8080\"", "https://HOST"],
     );
+}
+
+#[test]
+fn places_of_a_region_share_what_they_say_of_its_quota() {
+    let place =
+        |name: &str, spec: &str| format!("kind: RunnerPlace\nmetadata: {{name: {name}}}\nspec: {{{spec}}}\n");
+    let places = [
+        place(
+            "a",
+            "virtualNode: {nodeName: vn}, region: West, quota: {groups: 50, changes: [{count: 7, per: 10s}]}",
+        ),
+        place("b", "containerInstances: {}, region: west, quota: {groups: 40, cores: 9}"),
+        place("c", "containerInstances: {}, region: east"),
+    ];
+    let resolved = resolved(&places.join("---\n"), &[classic("vn")]);
+    assert_eq!(resolved.problems, []);
+    let shown: Vec<String> = resolved
+        .setup
+        .quotas
+        .iter()
+        .map(|(key, quota)| {
+            let rates = quota.changes.iter().map(|rate| format!("{}/{:#}", rate.count, rate.per));
+            format!("{key} {:?} {:?} {}", quota.groups, quota.cores, rates.collect::<Vec<_>>().join(" "))
+        })
+        .collect();
+    assert_eq!(shown, ["sub-1/east None None 100/5m 300/1h", "sub-1/west Some(40) Some(9) 7/10s"]);
+    let of = |name: &str| resolved.setup.places.get(name).and_then(|place| place.quota.clone());
+    assert_eq!((of("a"), of("c")), (Some("sub-1/west".to_owned()), Some("sub-1/east".to_owned())));
 }
 
 #[test]

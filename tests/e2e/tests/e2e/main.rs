@@ -13,4 +13,5 @@ mod limits;
 mod mixed;
 mod outage;
 mod proxy;
+mod quota;
 mod replicas;
