@@ -6,6 +6,7 @@
 mod address;
 mod holds;
 mod jobs;
+mod spending;
 mod start;
 mod teardown;
 
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use jiff::Timestamp;
+use runner_core::budget::Figures;
 use runner_core::job::{Job, JobKey, JobState};
 use runner_core::lifecycle::{Machine, MachinePhase, Runner, RunnerFact, Step, Teardown};
 use runner_core::plan::{Action, Hold, NewRunner, Plan};
@@ -31,6 +33,7 @@ use crate::reconcile::sources::Sources;
 use crate::telemetry::Metrics;
 pub use address::address_of;
 use holds::Holds;
+pub use spending::SpendingMemory;
 
 /// How many records of new runners are written at once.
 const CREATES_AT_ONCE: usize = 16;
@@ -55,6 +58,10 @@ pub struct Outside {
     pub metrics: Arc<Metrics>,
     /// Why jobs wait, are refused or were given up, as of the last pass.
     pub reasons: watch::Sender<Arc<Reasons>>,
+    /// What the ledger has charged to budgets.
+    pub spending: SpendingMemory,
+    /// How budgets stand, as of the last pass.
+    pub budgets: watch::Sender<Arc<[Figures]>>,
 }
 
 /// Reasons by job.

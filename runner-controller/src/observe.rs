@@ -7,6 +7,7 @@ pub mod group_machines;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use runner_core::budget::Spending;
 use runner_core::health::Health;
 use runner_core::plan::{Hold, Snapshot};
 use runner_core::quota::Changes;
@@ -64,6 +65,7 @@ impl Observer {
             health: Health::default(),
             changes: Changes::default(),
             azure: HashMap::new(),
+            spending: Spending::default(),
             reserved: records.reserved,
             held,
         };

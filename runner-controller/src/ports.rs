@@ -8,17 +8,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub mod agent;
+mod ledger;
 mod provider;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use runner_core::billing::Bill;
+use runner_core::budget::Figures;
 use runner_core::job::{Finding, Job, JobKey, JobReport, Told};
 use runner_core::lifecycle::{Machine, Runner, RunnerFact};
 use runner_core::plan::NewRunner;
 use runner_core::quota::Past;
 use secrecy::SecretString;
 
+pub use self::ledger::{Charges, KeptLogs, Ledger, LedgerRow};
 pub use self::provider::{CheckRun, Credential, Deregistered, JobReading, Provider, Published, Registration};
 use crate::config::{Documents, Problem};
 
@@ -133,6 +135,10 @@ pub trait Records: Send + Sync {
     async fn secret(&self, name: &str) -> CallResult<HashMap<String, SecretString>>;
     /// Writes beside each document what keeps it from being used, or that nothing does.
     async fn note_problems(&self, problems: &[Problem]) -> CallResult<()>;
+    /// Writes beside each budget's document how it stands, where documents have a place for that; not at every change.
+    async fn note_budgets(&self, _figures: &[Figures]) -> CallResult<()> {
+        Ok(())
+    }
 }
 
 /// Why a process whose ledger is not the installation's must not act.
@@ -305,65 +311,4 @@ pub struct GroupOrder {
     pub mount_path: String,
     /// Registry credentials, as (server, username, password).
     pub registries: Vec<(String, String, SecretString)>,
-}
-
-/// The append-only record of what each runner cost, and the logs that outlive it.
-#[async_trait]
-pub trait Ledger: Send + Sync {
-    /// What tells this ledger from any other, for as long as it exists.
-    fn id(&self) -> &str;
-    /// Commits a row. The same group and machine again is no error and changes nothing; answers whether it was new.
-    async fn commit(&self, row: &LedgerRow) -> CallResult<bool>;
-    /// All rows, oldest first.
-    async fn rows(&self) -> CallResult<Vec<LedgerRow>>;
-    /// The rows of runners that ran a job, or were started for it and ran nothing, oldest first.
-    async fn rows_of(&self, job: &JobKey) -> CallResult<Vec<LedgerRow>>;
-    /// Keeps the last logs of a runner; longer ones are cut to their last 64 KiB. A later call replaces.
-    async fn keep_logs(&self, logs: &KeptLogs) -> CallResult<()>;
-    /// The logs kept for a runner (by name) or a job (by key or by the source's id), newest runner first.
-    async fn logs(&self, of: &str) -> CallResult<Vec<KeptLogs>>;
-    /// Deletes logs that were kept before this moment.
-    async fn forget_logs_before(&self, before: Timestamp) -> CallResult<()>;
-}
-
-/// One row of the ledger.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LedgerRow {
-    /// UID of the pod, or of the machine where there is no cluster. With the group's id, the row's key.
-    pub machine_uid: String,
-    /// The runner.
-    pub runner: String,
-    /// The job that it was started for.
-    pub started_for: JobKey,
-    /// The job that it ran, if it ran one.
-    pub job: Option<JobKey>,
-    /// Repository of the job that it ran, else of the one it was started for.
-    pub repository: String,
-    /// Name of that job.
-    pub job_name: String,
-    /// Class and size, as the label that asks for it.
-    pub class: String,
-    /// Place.
-    pub place: String,
-    /// Why it ended: a code of [`runner_core::reason`].
-    pub ended_because: String,
-    /// How its job ended, if it ran one.
-    pub conclusion: Option<String>,
-    /// The money and the times.
-    pub bill: Bill,
-}
-
-/// What is kept of a runner's output.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeptLogs {
-    /// The runner.
-    pub runner: String,
-    /// The job that it was started for.
-    pub job: JobKey,
-    /// When they were kept.
-    pub kept_at: Timestamp,
-    /// Where they came from: `arm` or `call-back`.
-    pub origin: String,
-    /// The text.
-    pub text: String,
 }

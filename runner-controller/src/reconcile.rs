@@ -4,6 +4,7 @@
 //! but what is under way and which places had no room, which it may forget.
 
 mod acting;
+mod budgets;
 mod housekeeping;
 mod notices;
 mod quotas;
@@ -28,6 +29,7 @@ use crate::execute::{Executor, Outside};
 use crate::observe::{Observer, View};
 use crate::ports::{CallErrorKind, CallResult};
 use crate::telemetry::{Metrics, RunnerState};
+use budgets::BudgetTeller;
 use housekeeping::Housekeeping;
 use notices::Notices;
 use quotas::Quotas;
@@ -51,6 +53,7 @@ pub struct Reconciler {
     notices: Notices,
     quotas: Quotas,
     health: Health,
+    budgets: BudgetTeller,
 }
 
 impl Reconciler {
@@ -71,6 +74,7 @@ impl Reconciler {
             notices: Notices::default(),
             quotas: Quotas::default(),
             health: Health::default(),
+            budgets: BudgetTeller::default(),
         }
     }
 
@@ -79,6 +83,7 @@ impl Reconciler {
     /// # Errors
     /// `Conflict` where another process has taken over.
     pub async fn run(&mut self, stop: &CancellationToken) -> CallResult<()> {
+        self.outside.spending.forget().await;
         let result = loop {
             let wake_at = match self.pass().await {
                 Ok(wake_at) => wake_at,
@@ -115,17 +120,21 @@ impl Reconciler {
         self.health.note(&view.snapshot.runners, &view.snapshot.machines);
         view.snapshot.health.clone_from(&self.health);
         self.quotas.look(&self.outside, &mut view, now);
+        let (ledger, budgets) = (&*self.outside.ledger, &view.snapshot.setup.budgets);
+        let (spending, ask_again) = self.outside.spending.keep_up(ledger, budgets, now).await;
+        view.snapshot.spending = spending;
         let started = std::time::Instant::now();
         let mut plan = plan(&view.snapshot, now);
         self.outside.metrics.planned(started.elapsed());
         self.show(&view, &plan);
-        let wake_at = plan.wake_at;
+        let wake_at = plan.wake_at.into_iter().chain(ask_again).min();
         let line =
             if self.notices.looks(now) { plan.line().into_iter().cloned().collect() } else { Vec::new() };
         let reasons = Arc::new(std::mem::take(&mut plan.reasons));
         self.outside.reasons.send_replace(reasons.clone());
         self.executor.begin(plan, &view).await?;
         self.publish(&view).await;
+        self.budgets.tell(&self.outside, &view, now).await;
         self.housekeeping.keep(&self.outside, &view, now);
         self.quotas.ask(&self.outside, &view, now);
         let tell_at = self.notices.keep(&self.outside, &view, &reasons, &line, now);

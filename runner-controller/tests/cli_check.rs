@@ -94,6 +94,10 @@ spec:
 kind: ConcurrencyLimit
 metadata: {name: nightly}
 spec: {match: {workflows: ['nightly*']}, groupBy: [repository], max: {runners: 2, cpu: '8'}, weights: {acme/web: 2}}
+---
+kind: Budget
+metadata: {name: team}
+spec: {match: {owners: [acme]}, amount: '250.00', per: Month, timeZone: Europe/Berlin, whenSpent: Hold}
 ";
     let options = [
         "--show-defaults",
@@ -112,7 +116,11 @@ spec: {match: {workflows: ['nightly*']}, groupBy: [repository], max: {runners: 2
 fn a_usable_directory_is_summed_up_in_a_line() {
     let ran = check(&[("all.yaml", &format!("{SOURCE}---\n{CLASS}---\n{SECRET}"))], &[]);
     assert_eq!(ran.code, Some(0));
-    assert!(ran.out.ends_with("\n1 source, 1 class, 0 places, 0 limits, 0 problems\n"), "{}", ran.out);
+    assert!(
+        ran.out.ends_with("\n1 source, 1 class, 0 places, 0 limits, 0 budgets, 0 problems\n"),
+        "{}",
+        ran.out
+    );
     assert!(!ran.out.contains("canary"));
 }
 

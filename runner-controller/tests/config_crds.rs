@@ -75,7 +75,7 @@ fn kubectl_get_stint_shows_every_kind_that_people_read() {
         .collect();
     assert_eq!(
         listed,
-        ["RunnerSource", "RunnerClass", "RunnerPlace", "ConcurrencyLimit", "RunnerJob", "Runner"]
+        ["RunnerSource", "RunnerClass", "RunnerPlace", "ConcurrencyLimit", "Budget", "RunnerJob", "Runner"]
     );
 }
 
@@ -160,7 +160,7 @@ fn a_required_field_is_neither_nullable_nor_defaulted() {
 
 #[test]
 fn every_field_of_a_document_is_described() {
-    for definition in definitions().iter().take(4) {
+    for definition in definitions().iter().take(5) {
         let spec = definition.pointer("/spec/versions/0/schema/openAPIV3Schema/properties/spec").unwrap();
         let path = format!("{}.spec", kind(definition));
         every_schema(spec, &path, &mut |schema, path| {
@@ -179,5 +179,8 @@ fn rules_across_fields_say_what_to_do() {
             assert!(rule.get("message").is_some_and(|message| message.is_string()), "{path}: {rule}");
         }
     });
-    assert_eq!(rules, 5, "RunnerSource has two; RunnerClass, RunnerPlace and ConcurrencyLimit one each");
+    assert_eq!(
+        rules, 6,
+        "RunnerSource has two; RunnerClass, RunnerPlace, ConcurrencyLimit and Budget one each"
+    );
 }

@@ -7,11 +7,12 @@ use std::path::Path;
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use runner_core::billing::{Bill, TimeSource};
+use runner_core::budget::{Account, Charge, Period};
 use runner_core::job::JobKey;
 use rust_decimal::Decimal;
 use sqlx::sqlite::SqliteConnectOptions;
 use stint::ledger::SqliteLedger;
-use stint::ports::{CallErrorKind, KeptLogs, Ledger, LedgerRow};
+use stint::ports::{CallErrorKind, Charges, KeptLogs, Ledger, LedgerRow};
 use stint::sqlite::Location;
 
 const LOG_LIMIT: usize = 64 * 1024;
@@ -29,6 +30,10 @@ fn row(group: &str, machine: &str) -> LedgerRow {
         machine_uid: machine.to_owned(),
         runner: format!("stint-{machine}"),
         started_for: key("acme", "4711", 1),
+        for_owner: "acme".to_owned(),
+        for_repository: "acme/web".to_owned(),
+        for_workflow: "ci".to_owned(),
+        for_class: "stint".to_owned(),
         job: Some(key("acme", "4712", 1)),
         repository: "acme/web".to_owned(),
         job_name: "build".to_owned(),
@@ -182,8 +187,8 @@ async fn the_schema_refuses_to_change_or_delete_a_row() {
     }
     let columns =
         "number, group_id, machine_uid, runner, started_for_source, started_for_id, started_for_attempt,
-        repository, job_name, class, place, ended_because, started_at, started_from, stopped_at, stopped_from,
-        bound_seconds, seconds, vcpu, memory_gb, amount, currency";
+        for_owner, for_repository, for_workflow, for_class, repository, job_name, class, place, ended_because, started_at, started_from, stopped_at, stopped_from,
+        bound_seconds, seconds, vcpu, memory_gb, amount, amount_e8, currency";
     for number in ["number", "number + 1"] {
         let values = columns.replacen("number", number, 1).replace("amount", "'0'");
         let replace = format!("INSERT OR REPLACE INTO ledger ({columns}) SELECT {values} FROM ledger");
@@ -200,6 +205,116 @@ async fn a_damaged_ledger_is_refused_by_name() {
     let error = SqliteLedger::open(&Location::File(path)).await.unwrap_err();
     assert_eq!(error.kind, CallErrorKind::Refused);
     assert!(error.message.contains("the ledger") && error.message.contains("damaged"), "{error}");
+}
+
+fn charge(repository: &str, currency: &str, amount: &str) -> Charge {
+    let account = Account {
+        source: "acme".to_owned(),
+        owner: "acme".to_owned(),
+        repository: repository.to_owned(),
+        workflow: "ci".to_owned(),
+        class: "stint".to_owned(),
+        place: "virtual".to_owned(),
+    };
+    Charge { account, currency: currency.to_owned(), amount: amount.parse().unwrap() }
+}
+
+/// A row for a job of this repository whose meter stopped then.
+fn charged(machine: &str, repository: &str, stopped: Timestamp, currency: &str, amount: &str) -> LedgerRow {
+    let mut row = LedgerRow { for_repository: repository.to_owned(), ..row("g", machine) };
+    // What it ran in the end does not matter.
+    row.repository = "acme/other".to_owned();
+    row.bill.stopped_at = stopped;
+    row.bill.currency = currency.to_owned();
+    row.bill.amount = amount.parse().unwrap();
+    row
+}
+
+#[tokio::test]
+async fn charges_are_exact_sums_of_what_stopped_in_a_period_by_what_budgets_tell_apart() {
+    let ledger = in_memory().await;
+    let (from, until) = (at(1000), at(2000));
+    let just = SignedDuration::from_nanos(1);
+    for (machine, repository, stopped, currency, amount) in [
+        ("before", "acme/web", from - just, "USD", "100"),
+        ("first", "acme/web", from, "USD", "0.10000001"),
+        ("last", "acme/web", until - just, "USD", "0.20000002"),
+        ("euros", "acme/web", at(1500), "EUR", "7"),
+        ("lib", "acme/lib", at(1500), "USD", "0.3"),
+        ("after", "acme/web", until, "USD", "100"),
+    ] {
+        ledger.commit(&charged(machine, repository, stopped, currency, amount)).await.unwrap();
+    }
+    let period = Period { from, until };
+    let later = Period { from: until, until: at(3000) };
+    let found = ledger.charges(&[period, later], 0).await.unwrap();
+    assert_eq!(found.newest, 6);
+    let mut of_first = found.of[0].clone();
+    of_first.sort_by(|a, b| (&a.account, &a.currency).cmp(&(&b.account, &b.currency)));
+    let expect = [
+        charge("acme/lib", "USD", "0.3"),
+        charge("acme/web", "EUR", "7"),
+        charge("acme/web", "USD", "0.30000003"),
+    ];
+    assert_eq!(of_first, expect);
+    assert_eq!(found.of[1], [charge("acme/web", "USD", "100")]);
+}
+
+#[tokio::test]
+async fn charges_go_on_from_the_newest_row_that_was_seen() {
+    let ledger = in_memory().await;
+    let period = Period { from: at(0), until: at(1000) };
+    assert_eq!(ledger.charges(&[period], 0).await.unwrap(), Charges { newest: 0, of: vec![vec![]] });
+    let mut newest = 0;
+    for (machine, amount) in [("a", "1"), ("b", "2"), ("c", "4")] {
+        ledger.commit(&charged(machine, "acme/web", at(10), "USD", amount)).await.unwrap();
+        let found = ledger.charges(&[period], newest).await.unwrap();
+        assert_eq!(found.of, [vec![charge("acme/web", "USD", amount)]]);
+        newest = found.newest;
+    }
+    assert_eq!(ledger.charges(&[period], newest).await.unwrap().of, [vec![]]);
+    assert_eq!(ledger.charges(&[period], 0).await.unwrap().of, [vec![charge("acme/web", "USD", "7")]]);
+}
+
+#[tokio::test]
+async fn absurd_amounts_are_summed_up_as_the_most_there_is() {
+    let ledger = in_memory().await;
+    let period = Period { from: at(0), until: at(1000) };
+    for (machine, amount) in [("a", Decimal::MAX), ("b", Decimal::MAX), ("c", Decimal::MIN)] {
+        let mut row = charged(machine, "acme/web", at(10), "USD", "0");
+        row.bill.amount = amount;
+        ledger.commit(&row).await.unwrap();
+    }
+    let found = ledger.charges(&[period], 0).await.unwrap();
+    assert_eq!(found.of, [vec![charge("acme/web", "USD", "1000000000")]]);
+}
+
+#[tokio::test]
+async fn sums_over_a_period_use_the_index_on_when_meters_stopped() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ledger.db");
+    drop(in_file(&path).await);
+    let raw = sqlx::SqlitePool::connect_with(SqliteConnectOptions::new().filename(&path)).await.unwrap();
+    for (column, expect) in [("stopped_at", "ledger_by_stopped_at"), ("+stopped_at", "INTEGER PRIMARY KEY")] {
+        let sql = format!(
+            "EXPLAIN QUERY PLAN SELECT SUM(amount_e8) FROM ledger WHERE {column} >= 'a' AND {column} < 'b' AND number > 5"
+        );
+        let plan: Vec<(i64, i64, i64, String)> =
+            sqlx::query_as(sqlx::AssertSqlSafe(sql)).fetch_all(&raw).await.unwrap();
+        assert!(plan[0].3.contains(expect), "{plan:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_latest_rows_tell_how_long_they_took() {
+    let ledger = in_memory().await;
+    for (machine, seconds) in [("a", 10), ("b", 20), ("c", 30)] {
+        let mut one = row("g", machine);
+        one.bill.seconds = seconds;
+        ledger.commit(&one).await.unwrap();
+    }
+    let latest = ledger.latest_seconds(2).await.unwrap();
+    assert_eq!(latest, [("stint".to_owned(), 30), ("stint".to_owned(), 20)]);
 }
 
 #[tokio::test]
@@ -308,10 +423,22 @@ fn job_key() -> impl Strategy<Value = JobKey> {
 }
 
 fn any_row() -> impl Strategy<Value = LedgerRow> {
-    let texts = prop::array::uniform7(any::<String>());
+    let texts = prop::array::uniform11(any::<String>());
     (texts, job_key(), prop::option::of(job_key()), prop::option::of(any::<String>()), bill()).prop_map(
         |(
-            [machine_uid, runner, repository, job_name, class, place, ended_because],
+            [
+                machine_uid,
+                runner,
+                repository,
+                job_name,
+                class,
+                place,
+                ended_because,
+                owner,
+                of,
+                workflow,
+                alone,
+            ],
             started_for,
             job,
             end,
@@ -321,6 +448,10 @@ fn any_row() -> impl Strategy<Value = LedgerRow> {
                 machine_uid,
                 runner,
                 started_for,
+                for_owner: owner,
+                for_repository: of,
+                for_workflow: workflow,
+                for_class: alone,
                 job,
                 repository,
                 job_name,

@@ -11,6 +11,7 @@ use axum::Router;
 use axum::routing::get;
 use jiff::Timestamp;
 use runner_core::billing::{Bill, TimeSource};
+use runner_core::budget::{Figures, Per, Period, WhenSpent};
 use runner_core::job::JobKey;
 use runner_core::labels::Matched;
 use runner_core::lifecycle::{Registered, Runner, RunnerFacts};
@@ -196,6 +197,10 @@ fn row() -> LedgerRow {
         machine_uid: "uid".to_owned(),
         runner: "stint-1".to_owned(),
         started_for: key(),
+        for_owner: "acme".to_owned(),
+        for_repository: "acme/app".to_owned(),
+        for_workflow: String::new(),
+        for_class: "stint".to_owned(),
         job: None,
         repository: "acme/app".to_owned(),
         job_name: "build".to_owned(),
@@ -209,7 +214,37 @@ fn row() -> LedgerRow {
 
 fn api_state(memory: &Arc<Memory>) -> api::ApiState {
     let reasons = watch::Sender::default().subscribe();
-    api::ApiState { records: memory.clone(), ledger: memory.clone(), reasons }
+    let budgets = watch::Sender::default().subscribe();
+    api::ApiState { records: memory.clone(), ledger: memory.clone(), reasons, budgets }
+}
+
+#[tokio::test]
+async fn the_api_tells_how_budgets_stand() {
+    let figures = Figures {
+        budget: "team".to_owned(),
+        per: Per::Month,
+        period: Period { from: Timestamp::UNIX_EPOCH, until: Timestamp::from_second(2_678_400).unwrap() },
+        spent: Some(Decimal::new(12_345_678, 6)),
+        reserved: Decimal::new(5, 1),
+        amount: Decimal::from(100),
+        currency: "EUR".to_owned(),
+        alert_at: vec![50],
+        when_spent: WhenSpent::NoBurst,
+    };
+    let unknown = Figures { budget: "other".to_owned(), spent: None, ..figures.clone() };
+    let all: Arc<[Figures]> = vec![figures, unknown].into();
+    let memory = Arc::new(Memory::default());
+    let state = api::ApiState { budgets: watch::Sender::new(all).subscribe(), ..api_state(&memory) };
+    let server = Server::start(api::router(state)).await;
+    let url = format!("http://{}/api/v1/budgets", server.address);
+    let rows: Value = reqwest::get(url).await.unwrap().json().await.unwrap();
+    let first = json!({
+        "budget": "team", "per": "month", "from": "1970-01-01T00:00:00Z", "until": "1970-02-01T00:00:00Z",
+        "spent": "12.345678", "reserved": "0.5", "amount": "100", "currency": "EUR", "percent": 12,
+        "whenSpent": "no burst",
+    });
+    assert_eq!(rows[0], first);
+    assert_eq!((&rows[1]["spent"], &rows[1]["percent"]), (&Value::Null, &Value::Null));
 }
 
 #[tokio::test]

@@ -12,6 +12,7 @@ use foldhash::{HashMap, HashMapExt as _};
 
 use self::counters::{AtPlace, Counter, CounterKind, Profile, Share};
 pub(crate) use self::order::Order;
+use crate::budget::Budgets;
 use crate::job::{Job, JobKey};
 use crate::labels::Matched;
 use crate::lifecycle::Runner;
@@ -48,6 +49,12 @@ impl<'a> Purpose<'a> {
             protected_branch: job.found.protected_branch.unwrap_or_default(),
             matched,
         }
+    }
+
+    /// Its values in the order of the dimensions, in lower case. That of the place, which it does not know, is empty.
+    pub(crate) fn values(&self) -> [String; 6] {
+        [self.source, self.owner, self.repository, self.workflow, &self.matched.class, ""]
+            .map(str::to_lowercase)
     }
 
     /// What a runner was started for. Where its job's record is gone, its registration tells what can be told.
@@ -91,6 +98,7 @@ pub struct Usage<'a> {
     share_ids: HashMap<(usize, bool, String), usize>,
     /// What share the same shares, by those.
     lanes: HashMap<Vec<usize>, usize>,
+    budgets: Budgets<'a>,
 }
 
 impl<'a> Usage<'a> {
@@ -108,6 +116,7 @@ impl<'a> Usage<'a> {
             shares: Vec::new(),
             share_ids: HashMap::new(),
             lanes: HashMap::new(),
+            budgets: Budgets::default(),
         };
         let runners = u64::try_from(reserved).unwrap_or(u64::MAX);
         let installation = usage.counter(CounterKind::Installation);
@@ -132,6 +141,16 @@ impl<'a> Usage<'a> {
         usage
     }
 
+    /// The same under budgets, which know what the runners that are there cost.
+    #[must_use]
+    pub fn under(mut self, budgets: Budgets<'a>) -> Self {
+        self.budgets = budgets;
+        for profile in &mut self.profiles {
+            profile.governed = profile.governed_by(&self.budgets, self.setup);
+        }
+        self
+    }
+
     /// Whether one more runner may be started, as far as that can be said without a place.
     ///
     /// # Errors
@@ -141,7 +160,8 @@ impl<'a> Usage<'a> {
         if let Some(paused) = known.paused {
             return Err(Reason::LimitPaused { limit: paused.to_owned() });
         }
-        self.all_have_room(&known.counters, amount)
+        self.all_have_room(&known.counters, amount)?;
+        self.budgets.room(&known.governed, amount)
     }
 
     /// Whether one more runner may be started at a place, as far as limits go that ask for the place.
@@ -149,11 +169,15 @@ impl<'a> Usage<'a> {
     /// # Errors
     /// The limit that stands in the way.
     pub fn room_at(&mut self, profile: ProfileId, amount: Amount, place: &'a str) -> Result<(), Reason> {
-        let Some(there) = self.at_place(profile, place) else { return Ok(()) };
-        if let Some(limit) = there.paused {
+        let there = self.at_place(profile, place);
+        if let Some(limit) = there.as_ref().and_then(|there| there.paused) {
             return Err(Reason::LimitPaused { limit: limit.to_owned() });
         }
-        self.all_have_room(&there.counters, amount)
+        if let Some(there) = there {
+            self.all_have_room(&there.counters, amount)?;
+        }
+        let Some(known) = self.profiles.get(profile.0) else { return Ok(()) };
+        self.budgets.room_at(&known.governed, amount, place)
     }
 
     /// Counts one more runner. Without a place it counts wherever its class may run.
@@ -172,6 +196,7 @@ impl<'a> Usage<'a> {
         at_places.sort_unstable();
         at_places.dedup();
         let Some(known) = self.profiles.get(profile.0) else { return };
+        self.budgets.take(&known.governed, amount, place);
         for counter in known.counters.iter().chain(&at_places) {
             if let Some(counter) = self.counters.get_mut(*counter) {
                 counter.used = counter.used.plus(amount);

@@ -142,6 +142,13 @@ pub fn bill(runner: &Runner, group_id: &str, price: &Price) -> Option<Bill> {
     })
 }
 
+/// What so many seconds of a runner of this size cost; more than a decimal holds counts as the most it holds.
+pub(crate) fn cost(size: Size, price: &Price, seconds: u64) -> Decimal {
+    let (cpu, memory_gb) = group_size(size);
+    let vcpu = cpu.ceil().to_u32().unwrap_or(u32::MAX);
+    amount(vcpu, memory_gb, price, seconds).unwrap_or(Decimal::MAX)
+}
+
 /// The cost of so many seconds, unless it is more than a decimal holds. Nothing but an absurd price leads there, and a
 /// bill that cannot be written would keep its runner for ever.
 fn amount(vcpu: u32, memory_gb: Decimal, price: &Price, seconds: u64) -> Option<Decimal> {

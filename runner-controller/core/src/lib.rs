@@ -5,6 +5,7 @@
 
 pub mod admission;
 pub mod billing;
+pub mod budget;
 pub mod health;
 pub mod job;
 pub mod labels;

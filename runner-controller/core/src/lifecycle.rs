@@ -153,6 +153,12 @@ impl Runner {
         self.facts.gone.is_none() && !(self.ending() && self.facts.launching.is_none())
     }
 
+    /// Whether it may still cost what the ledger does not hold: until it is billed, or it is certain that there will
+    /// never be anything to bill.
+    pub fn may_be_billed(&self) -> bool {
+        self.facts.billed.is_none() && !(self.ending() && self.facts.launching.is_none())
+    }
+
     /// Whether its teardown has begun.
     pub fn ending(&self) -> bool {
         self.facts.teardown.is_some()

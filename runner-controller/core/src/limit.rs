@@ -52,7 +52,7 @@ pub struct PriorityRule {
     pub priority: i32,
 }
 
-/// What limits and rules tell jobs apart by.
+/// What limits, rules and budgets tell jobs apart by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Dimension {
     /// Name of the source.

@@ -245,6 +245,8 @@ pub fn told_to_all(reason: &Reason) -> Option<String> {
         | Reason::SizeFull { .. }
         | Reason::LimitReached { .. }
         | Reason::LimitPaused { .. }
+        | Reason::BudgetSpent { .. }
+        | Reason::BudgetUnknown { .. }
         | Reason::ConfirmingWithSource
         | Reason::ReadingBranch
         | Reason::NoPlace

@@ -19,6 +19,7 @@ use jiff::Timestamp;
 use kinds::Views;
 use sha2::{Digest, Sha256};
 
+use crate::budget::{Budgets, Spending};
 use crate::health::{Health, Rooms};
 use crate::job::{Job, JobKey, JobReport};
 use crate::labels::Matched;
@@ -46,6 +47,8 @@ pub struct Snapshot {
     pub changes: Changes,
     /// What Azure says of each quota that it was asked about.
     pub azure: HashMap<String, AzureUse>,
+    /// What the ledger tells that budgets need.
+    pub spending: Spending,
     /// Names reserved in the `Admission` object.
     pub reserved: BTreeSet<String>,
     /// Runners and jobs (by name and key) on which an action is under way, or that a failed action holds until a
@@ -187,6 +190,8 @@ struct Pass<'a> {
     reasons: Vec<(usize, Arc<Reason>)>,
     /// The jobs that competed for room and wait, in the order in which they did, by their place in that list.
     line: Vec<usize>,
+    /// What budgets have left, before this pass starts anything.
+    budgets: Budgets<'a>,
     plan: Plan,
 }
 
@@ -199,6 +204,7 @@ impl<'a> Pass<'a> {
             by_name.insert(runner.name.as_str(), runner);
         }
         let rooms = Rooms::of(&snapshot.setup, &snapshot.health, &snapshot.runners, &snapshot.machines, now);
+        let budgets = Budgets::of(snapshot, now);
         Self {
             snapshot,
             now,
@@ -207,6 +213,7 @@ impl<'a> Pass<'a> {
             rooms,
             branches_asked: 0,
             quotas: Quotas::default(),
+            budgets,
             reasons: Vec::new(),
             line: Vec::new(),
             plan: Plan::default(),

@@ -4,6 +4,7 @@
 
 use jiff::Timestamp;
 
+use crate::budget::Shortage;
 use crate::limit::Capped;
 use crate::quota::Exceeded;
 
@@ -24,6 +25,10 @@ pub enum Reason {
     LimitPaused { limit: String },
     /// What room a limit has is kept for a job that has waited for long.
     ReservedForAnother { limit: String, job: String },
+    /// A budget that the job would cost under has no room for what it is expected to cost.
+    BudgetSpent { budget: String, figures: Box<Shortage> },
+    /// It is not known what is spent of a budget that the job would cost under.
+    BudgetUnknown { budget: String },
     /// The source says that the job waits for something else than a runner.
     AwaitingApproval,
     /// It was queued long ago, or had a runner already; the source is asked whether it still waits.
@@ -102,13 +107,15 @@ pub enum Reason {
 
 impl Reason {
     /// Every code, in the order of the enum.
-    pub const CODES: [&str; 40] = [
+    pub const CODES: [&str; 42] = [
         "InstallationFull",
         "ClassFull",
         "SizeFull",
         "LimitReached",
         "LimitPaused",
         "ReservedForAnother",
+        "BudgetSpent",
+        "BudgetUnknown",
         "AwaitingApproval",
         "ConfirmingWithSource",
         "ReadingBranch",
@@ -154,6 +161,8 @@ impl Reason {
             Reason::LimitReached { .. } => "LimitReached",
             Reason::LimitPaused { .. } => "LimitPaused",
             Reason::ReservedForAnother { .. } => "ReservedForAnother",
+            Reason::BudgetSpent { .. } => "BudgetSpent",
+            Reason::BudgetUnknown { .. } => "BudgetUnknown",
             Reason::AwaitingApproval => "AwaitingApproval",
             Reason::ConfirmingWithSource => "ConfirmingWithSource",
             Reason::ReadingBranch => "ReadingBranch",
@@ -242,6 +251,10 @@ impl Reason {
                 format!(
                     "what room limit {limit} has is kept for job {job}, which is larger and has waited for long"
                 )
+            }
+            Reason::BudgetSpent { budget, figures } => format!("budget {budget}{}", figures.sentence()),
+            Reason::BudgetUnknown { budget } => {
+                format!("what is spent of budget {budget} is not known: the ledger cannot be read")
             }
             Reason::AwaitingApproval => "the source holds the job back, as for an approval".to_owned(),
             Reason::ConfirmingWithSource => {

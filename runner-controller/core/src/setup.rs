@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use rust_decimal::Decimal;
 
+use crate::budget::Budget;
 use crate::limit::{ConcurrencyLimit, PriorityRule};
 use crate::quota::Quota;
 
@@ -23,6 +24,8 @@ pub struct Setup {
     pub limits: BTreeMap<String, ConcurrencyLimit>,
     /// Azure's quotas, by subscription and region.
     pub quotas: BTreeMap<String, Quota>,
+    /// Budgets by name.
+    pub budgets: BTreeMap<String, Budget>,
 }
 
 /// Settings of the installation as a whole.
@@ -133,6 +136,8 @@ pub struct Class {
     pub deadlines: Deadlines,
     /// How many runners may be started for one job.
     pub max_attempts: u32,
+    /// How long one of its runners is expected to take, from its image's pull to its end, where an admin says so.
+    pub expected_duration: Option<SignedDuration>,
 }
 
 /// How large a runner is.

@@ -1,7 +1,10 @@
 //! Small builders for tests: one source, one class, one place, and jobs and runners that tests add facts to.
 
+use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
+use rust_decimal::Decimal;
 
+use crate::budget::{Budget, Per, WhenSpent};
 use crate::job::{Findings, Job, JobAction, JobDescription, JobFact, JobKey, JobReport};
 use crate::labels::{self, Matched};
 use crate::lifecycle::{
@@ -35,6 +38,7 @@ pub(crate) fn class(name: &str, sizes: &[&str]) -> Class {
         places: None,
         deadlines: Deadlines::default(),
         max_attempts: 3,
+        expected_duration: None,
     }
 }
 
@@ -284,6 +288,25 @@ impl ConcurrencyLimit {
     pub(crate) fn weighing(mut self, name: &str, weight: u32) -> Self {
         self.weights.insert(name.to_owned(), weight);
         self
+    }
+}
+
+/// A sum of money.
+pub(crate) fn sum(text: &str) -> Decimal {
+    text.parse().unwrap()
+}
+
+/// A budget on all jobs, of so much a day in UTC, that holds once it is spent.
+pub(crate) fn budget(name: &str, amount: &str) -> Budget {
+    Budget {
+        name: name.to_owned(),
+        matches: limit("").matches,
+        amount: sum(amount),
+        currency: "USD".to_owned(),
+        per: Per::Day,
+        time_zone: TimeZone::UTC,
+        alert_at: vec![50, 80, 100],
+        when_spent: WhenSpent::Hold,
     }
 }
 

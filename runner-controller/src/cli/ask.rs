@@ -1,10 +1,12 @@
-//! Commands that ask a running controller: `stint logs` and `stint bill`.
+//! Commands that ask a running controller: `stint logs, jobs, why, bill, budgets`.
 
 use std::io::Write as _;
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Args;
+use runner_core::budget::money;
+use rust_decimal::Decimal;
 use serde::Deserialize;
 
 /// Where the controller's API is.
@@ -43,6 +45,13 @@ pub(super) struct WhyArguments {
 /// Arguments of `stint bill`.
 #[derive(Debug, Args)]
 pub(super) struct BillArguments {
+    #[command(flatten)]
+    api: ApiArguments,
+}
+
+/// Arguments of `stint budgets`.
+#[derive(Debug, Args)]
+pub(super) struct BudgetsArguments {
     #[command(flatten)]
     api: ApiArguments,
 }
@@ -88,6 +97,57 @@ pub(super) async fn bill(arguments: &BillArguments) -> anyhow::Result<ExitCode> 
             row.seconds,
             row.amount,
             row.currency
+        );
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// How a budget stands.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct BudgetRow {
+    budget: String,
+    per: String,
+    from: String,
+    until: String,
+    spent: Option<Decimal>,
+    reserved: Decimal,
+    amount: Decimal,
+    currency: String,
+    percent: Option<u32>,
+    when_spent: String,
+}
+
+pub(super) async fn budgets(arguments: &BudgetsArguments) -> anyhow::Result<ExitCode> {
+    let answer = get(&arguments.api, &["api", "v1", "budgets"]).await?;
+    let rows: Vec<BudgetRow> =
+        serde_json::from_str(&answer).context("the controller's answer is not understood")?;
+    if rows.is_empty() {
+        say!("no budget is in use; of several replicas, the one that acts knows how they stand");
+        return Ok(ExitCode::SUCCESS);
+    }
+    say!(
+        "{:<20} {:>10} {:>10} {:>14} {:>5}  {:<5} {:<42} WHEN SPENT",
+        "BUDGET",
+        "SPENT",
+        "RESERVED",
+        "AMOUNT",
+        "%",
+        "PER",
+        "FROM, UNTIL"
+    );
+    for row in rows {
+        let unknown = || "unknown".to_owned();
+        say!(
+            "{:<20} {:>10} {:>10} {:>14} {:>5}  {:<5} {:<42} {}",
+            row.budget,
+            row.spent.map_or_else(unknown, money),
+            money(row.reserved),
+            format!("{} {}", money(row.amount), row.currency),
+            row.percent.map_or_else(|| "?".to_owned(), |percent| percent.to_string()),
+            row.per,
+            format!("{}, {}", row.from, row.until),
+            row.when_spent
         );
     }
     Ok(ExitCode::SUCCESS)

@@ -34,7 +34,7 @@ pub(super) fn check(arguments: &CheckArguments) -> anyhow::Result<ExitCode> {
     resolved.problems.extend(secret_problems);
     if documents == Documents::default() {
         anyhow::bail!(
-            "{} holds no RunnerSource, RunnerClass, RunnerPlace or ConcurrencyLimit in a *.yaml or *.yml file",
+            "{} holds no RunnerSource, RunnerClass, RunnerPlace, ConcurrencyLimit or Budget in a *.yaml or *.yml file",
             arguments.directory.display()
         );
     }
@@ -125,6 +125,7 @@ fn report(resolved: &Resolved) -> String {
         count(setup.classes.len(), "class", "classes"),
         count(setup.places.len(), "place", "places"),
         count(setup.limits.len(), "limit", "limits"),
+        count(setup.budgets.len(), "budget", "budgets"),
         count(resolved.problems.len(), "problem", "problems"),
     ];
     let _ = writeln!(text, "{}", counted.join(", "));

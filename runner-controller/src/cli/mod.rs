@@ -40,6 +40,8 @@ enum Command {
     Why(ask::WhyArguments),
     /// Show what runners cost.
     Bill(ask::BillArguments),
+    /// Show what is spent and reserved of each budget.
+    Budgets(ask::BudgetsArguments),
     /// Print the CustomResourceDefinitions, for `kubectl apply -f -`.
     Crds,
     /// Run a few jobs on this machine, against emulators of GitHub and Azure inside this process.
@@ -76,6 +78,7 @@ pub fn main() -> ExitCode {
             Command::Jobs(arguments) => ask::jobs(&arguments).await,
             Command::Why(arguments) => ask::why(&arguments).await,
             Command::Bill(arguments) => ask::bill(&arguments).await,
+            Command::Budgets(arguments) => ask::budgets(&arguments).await,
             Command::Crds => crate::config::crds::yaml().map(|text| {
                 say!("{}", text.trim_end());
                 ExitCode::SUCCESS

@@ -54,7 +54,7 @@ pub(super) struct RunArguments {
     /// Address for probes and metrics.
     #[arg(long, env = "STINT_INTERNAL_LISTEN", default_value = "0.0.0.0:9090")]
     internal_listen: SocketAddr,
-    /// Address of the API that `stint logs` and `stint bill` ask. Keep it on loopback.
+    /// Address of the API that `stint logs`, `stint bill` and others ask. Keep it on loopback.
     #[arg(long, env = "STINT_API_LISTEN", default_value = "127.0.0.1:9091")]
     api_listen: SocketAddr,
     /// How Stint signs in to Azure.

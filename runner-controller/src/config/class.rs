@@ -67,6 +67,10 @@ pub struct RunnerClassSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 20))]
     pub max_attempts: Option<u32>,
+    /// How long a runner is expected to take, as `90s` or `15m`: what budgets reserve for it until it is billed. Default: the
+    /// median of the class's last 100 rows in the ledger; 10m while there are fewer than 5.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected_duration: Option<String>,
 }
 
 /// CPU and memory of a runner.

@@ -3,7 +3,7 @@
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
 
-use super::{Admission, ConcurrencyLimit, Runner, RunnerClass, RunnerJob, RunnerPlace, RunnerSource};
+use super::{Admission, Budget, ConcurrencyLimit, Runner, RunnerClass, RunnerJob, RunnerPlace, RunnerSource};
 
 /// All CustomResourceDefinitions, in the order in which a reader meets the kinds.
 pub fn all() -> Vec<CustomResourceDefinition> {
@@ -12,6 +12,7 @@ pub fn all() -> Vec<CustomResourceDefinition> {
         RunnerClass::crd(),
         RunnerPlace::crd(),
         ConcurrencyLimit::crd(),
+        Budget::crd(),
         RunnerJob::crd(),
         Runner::crd(),
         Admission::crd(),

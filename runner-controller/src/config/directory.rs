@@ -11,12 +11,12 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{ConcurrencyLimit, Documents, RunnerClass, RunnerPlace, RunnerSource, shape};
+use super::{Budget, ConcurrencyLimit, Documents, RunnerClass, RunnerPlace, RunnerSource, shape};
 
 /// Of the kinds that Stint defines.
 const API_VERSION: &str = "stint.dev/v1alpha1";
 /// What a document may be.
-const KINDS: &str = "it must be RunnerSource, RunnerClass, RunnerPlace, ConcurrencyLimit or Secret";
+const KINDS: &str = "it must be RunnerSource, RunnerClass, RunnerPlace, ConcurrencyLimit, Budget or Secret";
 
 /// Secrets by name, each with its values by key.
 pub type Secrets = HashMap<String, HashMap<String, SecretString>>;
@@ -129,6 +129,7 @@ impl Reader {
             "ConcurrencyLimit" => {
                 self.documents.limits.insert(name, spec::<ConcurrencyLimit, _>(head.spec)?).is_some()
             }
+            "Budget" => self.documents.budgets.insert(name, spec::<Budget, _>(head.spec)?).is_some(),
             "Secret" => self.secrets.insert(name, secret(head.data, head.string_data)?).is_some(),
             other => anyhow::bail!("kind {other:?} is not known: {KINDS}"),
         };

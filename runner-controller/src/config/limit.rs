@@ -148,7 +148,7 @@ impl MatchSpec {
         ]
     }
 
-    fn resolve(&self) -> JobMatch {
+    pub(super) fn resolve(&self) -> JobMatch {
         let given = self.lists().into_iter().filter(|(_, names)| !names.is_empty());
         let globs = |names: &Vec<String>| names.iter().map(|name| Glob::new(name)).collect();
         JobMatch {

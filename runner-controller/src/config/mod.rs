@@ -2,6 +2,7 @@
 //!
 //! The kinds derive their CustomResourceDefinitions; the same documents are read from a cluster and from a directory.
 
+pub mod budget;
 pub mod class;
 pub mod convert;
 pub mod crds;
@@ -23,6 +24,7 @@ use jiff::SignedDuration;
 use runner_core::limit::PriorityRule;
 use runner_core::setup::{Place, Setup};
 
+pub use budget::{Budget, BudgetSpec};
 pub use class::{RunnerClass, RunnerClassSpec};
 pub use limit::{ConcurrencyLimit, ConcurrencyLimitSpec};
 pub use place::{Callback, RunnerPlace, RunnerPlaceSpec};
@@ -47,6 +49,8 @@ pub struct Documents {
     pub places: BTreeMap<String, RunnerPlaceSpec>,
     /// `ConcurrencyLimit`s.
     pub limits: BTreeMap<String, ConcurrencyLimitSpec>,
+    /// `Budget`s.
+    pub budgets: BTreeMap<String, BudgetSpec>,
     /// Documents that are not of their kind's form.
     pub unreadable: Vec<Problem>,
 }

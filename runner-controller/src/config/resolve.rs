@@ -1,5 +1,6 @@
 //! Documents, flags and nodes → what is in force: every default filled in, every value read, every problem named.
 
+mod budgets;
 mod limits;
 mod places;
 
@@ -64,6 +65,7 @@ pub fn resolve(documents: &Documents, nodes: &[VirtualNodeSeen], installation: &
     }
     places::resolve(&mut resolved, documents, nodes, installation);
     limits::resolve(&mut resolved, documents);
+    budgets::resolve(&mut resolved, documents);
     let unknown: Vec<(String, String)> = documents
         .classes
         .iter()
@@ -253,6 +255,10 @@ fn class(
     origins.note("labels", shown_list(&spec.labels), given(!spec.labels.is_empty()));
     let template = if spec.pod_template.is_some() { "set" } else { "none" };
     origins.note("podTemplate", template, given(spec.pod_template.is_some()));
+    let expected = spec.expected_duration.as_deref().map(quantity::duration).transpose();
+    let expected_duration = expected.map_err(|error| format!("expectedDuration: {error}"))?;
+    let shown_expected = expected_duration.map_or_else(|| "as usual".to_owned(), |took| format!("{took:#}"));
+    origins.note("expectedDuration", shown_expected, given(expected_duration.is_some()));
     let planner = Class {
         name: name.to_owned(),
         sizes,
@@ -261,6 +267,7 @@ fn class(
         places: order,
         deadlines: deadlines(spec, origins)?,
         max_attempts,
+        expected_duration,
     };
     let resolved = ResolvedClass {
         name: name.to_owned(),

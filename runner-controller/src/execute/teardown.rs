@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use runner_core::admission::Purpose;
 use runner_core::billing;
 use runner_core::job::JobState;
 use runner_core::lifecycle::{GroupFacts, RunnerFact};
@@ -247,6 +248,7 @@ impl Outside {
                 JobState::Ended { conclusion, .. } => conclusion,
                 JobState::Queued { .. } | JobState::Waiting | JobState::Running { .. } => None,
             });
+            let purpose = Purpose::of_runner(runner, order.own.as_ref());
             let row = LedgerRow {
                 machine_uid: runner
                     .facts
@@ -256,6 +258,10 @@ impl Outside {
                     .unwrap_or_default(),
                 runner: runner.name.clone(),
                 started_for: runner.job.clone(),
+                for_owner: purpose.owner.to_owned(),
+                for_repository: purpose.repository.to_owned(),
+                for_workflow: purpose.workflow.to_owned(),
+                for_class: purpose.matched.class.clone(),
                 job: order.ran.as_ref().map(|job| job.key.clone()),
                 repository: about.map(|job| job.description.repository.clone()).unwrap_or_default(),
                 job_name: about.map(|job| job.description.name.clone()).unwrap_or_default(),
@@ -270,7 +276,9 @@ impl Outside {
                 conclusion,
                 bill,
             };
-            if self.ledger.commit(&row).await? {
+            let new = self.ledger.commit(&row).await?;
+            self.spending.catch_up(&*self.ledger).await;
+            if new {
                 let LedgerRow { class, place, bill, .. } = &row;
                 self.metrics.billed(class, place, bill.seconds, bill.amount, &bill.currency);
                 tracing::info!(

@@ -1,9 +1,12 @@
 //! Configuration documents as custom resources, and the problem that is written beside each.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use jiff::{SignedDuration, Timestamp};
 use kube::api::{Patch, PatchParams};
+use runner_core::budget::{Figures, money};
+use rust_decimal::Decimal;
 use serde_json::json;
 use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
@@ -11,9 +14,10 @@ use tokio_util::task::AbortOnDropHandle;
 use super::Cluster;
 use super::cache::{Cache, follow};
 use super::errors::call_error;
+use crate::clock;
 use crate::config::{
-    ConcurrencyLimit, ConcurrencyLimitSpec, Documents, Problem, RunnerClass, RunnerClassSpec, RunnerPlace,
-    RunnerPlaceSpec, RunnerSource, RunnerSourceSpec,
+    Budget, BudgetSpec, ConcurrencyLimit, ConcurrencyLimitSpec, Documents, Problem, RunnerClass,
+    RunnerClassSpec, RunnerPlace, RunnerPlaceSpec, RunnerSource, RunnerSourceSpec,
 };
 use crate::ports::CallResult;
 
@@ -24,8 +28,10 @@ pub(super) struct DocumentsInCluster {
     classes: Arc<Cache<Result<RunnerClassSpec, String>>>,
     places: Arc<Cache<Result<RunnerPlaceSpec, String>>>,
     limits: Arc<Cache<Result<ConcurrencyLimitSpec, String>>>,
+    budgets: Arc<Cache<Result<BudgetSpec, String>>>,
     noted: Mutex<HashMap<(&'static str, String), Option<String>>>,
-    _watches: [AbortOnDropHandle<()>; 4],
+    figures: Mutex<HashMap<String, (Figures, Timestamp)>>,
+    _watches: [AbortOnDropHandle<()>; 5],
 }
 
 impl DocumentsInCluster {
@@ -34,6 +40,7 @@ impl DocumentsInCluster {
         let (sources, classes, places) =
             (Cache::new(changed.clone()), Cache::new(changed.clone()), Cache::new(changed.clone()));
         let limits = Cache::new(changed.clone());
+        let budgets = Cache::new(changed.clone());
         let watches = [
             follow(sources.clone(), cluster.api(), None, |document: Result<&RunnerSource, String>| {
                 Some(document.map(|document| document.spec.clone()))
@@ -47,6 +54,9 @@ impl DocumentsInCluster {
             follow(limits.clone(), cluster.api(), None, |document: Result<&ConcurrencyLimit, String>| {
                 Some(document.map(|document| document.spec.clone()))
             }),
+            follow(budgets.clone(), cluster.api(), None, |document: Result<&Budget, String>| {
+                Some(document.map(|document| document.spec.clone()))
+            }),
         ];
         Self {
             cluster: cluster.clone(),
@@ -54,7 +64,9 @@ impl DocumentsInCluster {
             classes,
             places,
             limits,
+            budgets,
             noted: Mutex::default(),
+            figures: Mutex::default(),
             _watches: watches,
         }
     }
@@ -83,6 +95,7 @@ impl DocumentsInCluster {
             classes: readable("RunnerClass", &self.classes, &mut unreadable)?,
             places: readable("RunnerPlace", &self.places, &mut unreadable)?,
             limits: readable("ConcurrencyLimit", &self.limits, &mut unreadable)?,
+            budgets: readable("Budget", &self.budgets, &mut unreadable)?,
             unreadable,
         }))
     }
@@ -108,6 +121,7 @@ impl DocumentsInCluster {
         all("RunnerClass", names(&self.classes));
         all("RunnerPlace", names(&self.places));
         all("ConcurrencyLimit", names(&self.limits));
+        all("Budget", names(&self.budgets));
         self.noted
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -138,6 +152,7 @@ impl DocumentsInCluster {
                     let api = self.cluster.api::<ConcurrencyLimit>();
                     api.patch_status(name, &params, &patch).await.map(drop)
                 }
+                "Budget" => self.cluster.api::<Budget>().patch_status(name, &params, &patch).await.map(drop),
                 _place => {
                     self.cluster.api::<RunnerPlace>().patch_status(name, &params, &patch).await.map(drop)
                 }
@@ -152,5 +167,84 @@ impl DocumentsInCluster {
                 .insert((kind, name.clone()), problem.clone());
         }
         first
+    }
+
+    /// Writes beside each budget how it stands, where that has moved enough to matter.
+    pub(super) async fn note_budgets(&self, figures: &[Figures]) -> CallResult<()> {
+        let now = clock::now();
+        let mut first = Ok(());
+        for one in figures {
+            let written = self.figures().get(&one.budget).cloned();
+            if !written.is_none_or(|(written, at)| has_moved(&written, one, now.duration_since(at))) {
+                continue;
+            }
+            let patch: Patch<serde_json::Value> = Patch::Merge(json!({"status": {
+                "periodStart": one.period.from.to_string(),
+                "spent": one.spent.map(|spent| format!("{} {}", money(spent), one.currency)),
+                "reserved": format!("{} {}", money(one.reserved), one.currency),
+            }}));
+            let api = self.cluster.api::<Budget>();
+            match api.patch_status(&one.budget, &PatchParams::default(), &patch).await {
+                Ok(_) => drop(self.figures().insert(one.budget.clone(), (one.clone(), now))),
+                Err(error) => first = first.and(Err(call_error("write a budget's status", &error))),
+            }
+        }
+        self.figures().retain(|name, _| figures.iter().any(|one| one.budget == *name));
+        first
+    }
+
+    fn figures(&self) -> MutexGuard<'_, HashMap<String, (Figures, Timestamp)>> {
+        self.figures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether a budget stands otherwise than was written so long ago: by a hundredth of its amount at once, by anything
+/// after a minute.
+fn has_moved(written: &Figures, now: &Figures, since: SignedDuration) -> bool {
+    if written == now {
+        return false;
+    }
+    let hundredth = now.amount / Decimal::ONE_HUNDRED;
+    let far = |before: Decimal, after: Decimal| (after - before).abs() >= hundredth;
+    written.period != now.period
+        || written.amount != now.amount
+        || written.spent.is_some() != now.spent.is_some()
+        || far(written.spent.unwrap_or_default(), now.spent.unwrap_or_default())
+        || far(written.reserved, now.reserved)
+        || since >= SignedDuration::from_mins(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use runner_core::budget::{Per, Period, WhenSpent};
+
+    use super::*;
+
+    #[test]
+    fn figures_are_written_when_they_have_moved_far_or_a_minute_ago() {
+        let figures = |spent: Option<i64>, reserved: i64| Figures {
+            budget: "b".to_owned(),
+            per: Per::Day,
+            period: Period { from: Timestamp::UNIX_EPOCH, until: Timestamp::MAX },
+            spent: spent.map(Decimal::from),
+            reserved: Decimal::from(reserved),
+            amount: Decimal::from(1000),
+            currency: "USD".to_owned(),
+            alert_at: Vec::new(),
+            when_spent: WhenSpent::Warn,
+        };
+        let before = figures(Some(100), 50);
+        let check = |now: &Figures, seconds: i64, expect: bool| {
+            let found = has_moved(&before, now, SignedDuration::from_secs(seconds));
+            assert_eq!(found, expect, "{now:?} after {seconds} s");
+        };
+        check(&before, 9999, false);
+        check(&figures(Some(109), 50), 1, false);
+        check(&figures(Some(109), 50), 60, true);
+        check(&figures(Some(110), 50), 1, true);
+        check(&figures(Some(100), 40), 1, true);
+        check(&figures(None, 50), 1, true);
+        let next = Period { from: Timestamp::from_second(86_400).unwrap(), until: Timestamp::MAX };
+        check(&Figures { period: next, ..before.clone() }, 1, true);
     }
 }

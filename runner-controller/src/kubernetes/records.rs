@@ -12,6 +12,7 @@ use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Resource};
+use runner_core::budget::Figures;
 use runner_core::job::{Finding, Job, JobKey, JobReport, READ_PREFIX, Told};
 use runner_core::lifecycle::{Runner as CoreRunner, RunnerFact};
 use runner_core::plan::NewRunner;
@@ -25,7 +26,7 @@ use super::cache::{Cache, follow, version_of};
 use super::documents::DocumentsInCluster;
 use super::errors::call_error;
 use super::reservations::Reservations;
-use super::{Cluster, FINALIZER, INSTALLATION_LABEL, RUNNER_LABEL};
+use super::{Cluster, FINALIZER, INSTALLATION_LABEL};
 use crate::config::{Documents, Problem, Runner, RunnerJob, convert};
 use crate::ports::{CallError, CallErrorKind, CallResult, Observed, Records, Stored};
 
@@ -114,15 +115,6 @@ impl KubernetesRecords {
             .map_err(|error| call_error("write a RunnerJob's status", &error))?;
         self.jobs.apply(&name, version_of(&stored), convert::job(&stored));
         Ok(())
-    }
-}
-
-impl Cluster {
-    pub(super) fn api<K>(&self) -> Api<K>
-    where
-        K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
-    {
-        Api::namespaced(self.client.clone(), &self.namespace)
     }
 }
 
@@ -378,16 +370,9 @@ impl Records for KubernetesRecords {
     async fn note_problems(&self, problems: &[Problem]) -> CallResult<()> {
         self.documents.note_problems(problems).await
     }
-}
 
-impl Cluster {
-    /// The labels of everything that belongs to one runner.
-    pub(super) fn labels(&self, runner: &str) -> BTreeMap<String, String> {
-        BTreeMap::from([
-            ("app.kubernetes.io/managed-by".to_owned(), "stint".to_owned()),
-            (INSTALLATION_LABEL.to_owned(), self.installation.clone()),
-            (RUNNER_LABEL.to_owned(), runner.to_owned()),
-        ])
+    async fn note_budgets(&self, figures: &[Figures]) -> CallResult<()> {
+        self.documents.note_budgets(figures).await
     }
 }
 

@@ -7,10 +7,11 @@ mod rows;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use runner_core::budget::Period;
 use runner_core::job::JobKey;
 use sqlx::sqlite::{SqlitePool, SqliteRow};
 
-use crate::ports::{CallResult, KeptLogs, Ledger, LedgerRow};
+use crate::ports::{CallResult, Charges, KeptLogs, Ledger, LedgerRow};
 use crate::sqlite::{self, Location, Schema};
 
 /// The most that is kept of one runner's logs, in bytes.
@@ -86,6 +87,40 @@ impl Ledger for SqliteLedger {
         .await
         .map_err(|error| sqlite::failed("cannot read the ledger", &error))?;
         read_all(&found)
+    }
+
+    async fn charges(&self, periods: &[Period], after: u64) -> CallResult<Charges> {
+        let cannot_read = |error| sqlite::failed("cannot sum up the ledger", &error);
+        let after = i64::try_from(after).unwrap_or(i64::MAX);
+        // In a transaction everything is read as of its first statement.
+        let mut moment = self.pool.begin().await.map_err(cannot_read)?;
+        let newest: i64 = sqlx::query_scalar("SELECT coalesce(max(number), 0) FROM ledger")
+            .fetch_one(&mut *moment)
+            .await
+            .map_err(cannot_read)?;
+        let [all, latest] = rows::CHARGES;
+        let mut of = Vec::with_capacity(periods.len());
+        for period in periods {
+            let found = sqlx::query(if after == 0 { all } else { latest })
+                .bind(rows::time(period.from))
+                .bind(rows::time(period.until))
+                .bind(after)
+                .fetch_all(&mut *moment)
+                .await
+                .map_err(cannot_read)?;
+            of.push(found.iter().map(rows::read_charge).collect::<Result<_, _>>().map_err(cannot_read)?);
+        }
+        Ok(Charges { newest: u64::try_from(newest).unwrap_or_default(), of })
+    }
+
+    async fn latest_seconds(&self, rows: u32) -> CallResult<Vec<(String, u64)>> {
+        let found: Vec<(String, i64)> =
+            sqlx::query_as("SELECT for_class, seconds FROM ledger ORDER BY number DESC LIMIT ?")
+                .bind(rows)
+                .fetch_all(&self.pool)
+                .await
+                .map_err(|error| sqlite::failed("cannot read the latest rows of the ledger", &error))?;
+        Ok(found.into_iter().map(|(class, s)| (class, u64::try_from(s).unwrap_or_default())).collect())
     }
 
     async fn keep_logs(&self, logs: &KeptLogs) -> CallResult<()> {

@@ -5,7 +5,10 @@ use std::str::FromStr;
 
 use jiff::Timestamp;
 use runner_core::billing::{Bill, TimeSource};
+use runner_core::budget::{Account, Charge};
 use runner_core::job::JobKey;
+use rust_decimal::Decimal;
+use rust_decimal::prelude::ToPrimitive as _;
 use sqlx::Row;
 use sqlx::query::Query;
 use sqlx::sqlite::{Sqlite, SqliteArguments, SqliteRow};
@@ -26,10 +29,10 @@ pub(super) fn insert(row: &LedgerRow) -> CallResult<Statement<'_>> {
     Ok(sqlx::query(
         "INSERT INTO ledger (
              group_id, machine_uid, runner, started_for_source, started_for_id, started_for_attempt,
-             job_source, job_id, job_attempt, repository, job_name, class, place, ended_because, conclusion,
+             for_owner, for_repository, for_workflow, for_class, job_source, job_id, job_attempt, repository, job_name, class, place, ended_because, conclusion,
              started_at, started_from, stopped_at, stopped_from, bound_seconds, seconds, vcpu, memory_gb, amount,
-             currency)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+             amount_e8, currency)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
          ON CONFLICT DO NOTHING",
     )
     .bind(&bill.group_id)
@@ -38,6 +41,10 @@ pub(super) fn insert(row: &LedgerRow) -> CallResult<Statement<'_>> {
     .bind(&row.started_for.source)
     .bind(&row.started_for.id)
     .bind(row.started_for.attempt)
+    .bind(&row.for_owner)
+    .bind(&row.for_repository)
+    .bind(&row.for_workflow)
+    .bind(&row.for_class)
     .bind(job.map(|job| job.source.as_str()))
     .bind(job.map(|job| job.id.as_str()))
     .bind(job.map(|job| job.attempt))
@@ -56,6 +63,7 @@ pub(super) fn insert(row: &LedgerRow) -> CallResult<Statement<'_>> {
     .bind(bill.vcpu)
     .bind(bill.memory_gb.to_string())
     .bind(bill.amount.to_string())
+    .bind(in_units(bill.amount))
     .bind(&bill.currency))
 }
 
@@ -73,6 +81,10 @@ pub(super) fn read(row: &SqliteRow) -> sqlx::Result<LedgerRow> {
             id: row.try_get("started_for_id")?,
             attempt: row.try_get("started_for_attempt")?,
         },
+        for_owner: row.try_get("for_owner")?,
+        for_repository: row.try_get("for_repository")?,
+        for_workflow: row.try_get("for_workflow")?,
+        for_class: row.try_get("for_class")?,
         job,
         repository: row.try_get("repository")?,
         job_name: row.try_get("job_name")?,
@@ -93,6 +105,47 @@ pub(super) fn read(row: &SqliteRow) -> sqlx::Result<LedgerRow> {
             amount: parsed(row, "amount")?,
             currency: row.try_get("currency")?,
         },
+    })
+}
+
+/// The most that one row adds to a sum, in units: a thousand million. So thousands of millions of rows of sane prices,
+/// and dozens of absurd ones, have a sum.
+const MOST_UNITS: i64 = 100_000_000_000_000_000;
+
+/// An amount in units of 1e-8, in which bills are rounded.
+fn in_units(amount: Decimal) -> i64 {
+    let units = amount.checked_mul(Decimal::from(100_000_000)).and_then(|units| units.round().to_i64());
+    let most = if amount.is_sign_negative() { -MOST_UNITS } else { MOST_UNITS };
+    units.map_or(most, |units| units.clamp(-MOST_UNITS, MOST_UNITS))
+}
+
+/// What rows charge in a period, by what budgets tell apart. The first is for all rows of a period, by the index on their
+/// time; the second for the latest rows, by their number.
+pub(super) const CHARGES: [&str; 2] = [
+    "SELECT started_for_source, for_owner, for_repository, for_workflow, for_class, place, currency,
+            SUM(amount_e8) AS units
+     FROM ledger WHERE stopped_at >= ? AND stopped_at < ? AND number > ?
+     GROUP BY started_for_source, for_owner, for_repository, for_workflow, for_class, place, currency",
+    "SELECT started_for_source, for_owner, for_repository, for_workflow, for_class, place, currency,
+            SUM(amount_e8) AS units
+     FROM ledger WHERE +stopped_at >= ? AND +stopped_at < ? AND number > ?
+     GROUP BY started_for_source, for_owner, for_repository, for_workflow, for_class, place, currency",
+];
+
+/// What rows charge, read back.
+pub(super) fn read_charge(row: &SqliteRow) -> sqlx::Result<Charge> {
+    let units: i64 = row.try_get("units")?;
+    Ok(Charge {
+        account: Account {
+            source: row.try_get("started_for_source")?,
+            owner: row.try_get("for_owner")?,
+            repository: row.try_get("for_repository")?,
+            workflow: row.try_get("for_workflow")?,
+            class: row.try_get("for_class")?,
+            place: row.try_get("place")?,
+        },
+        currency: row.try_get("currency")?,
+        amount: Decimal::new(units, 8).normalize(),
     })
 }
 

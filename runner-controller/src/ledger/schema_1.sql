@@ -13,6 +13,10 @@ CREATE TABLE ledger (
     started_for_source  TEXT NOT NULL,
     started_for_id      TEXT NOT NULL,
     started_for_attempt INTEGER NOT NULL,
+    for_owner           TEXT NOT NULL,
+    for_repository      TEXT NOT NULL,
+    for_workflow        TEXT NOT NULL,
+    for_class           TEXT NOT NULL,
     job_source          TEXT,
     job_id              TEXT,
     job_attempt         INTEGER,
@@ -32,11 +36,14 @@ CREATE TABLE ledger (
     vcpu                INTEGER NOT NULL,
     memory_gb           TEXT NOT NULL,
     amount              TEXT NOT NULL,
+    -- The amount in units of 1e-8, of which SQLite makes exact sums.
+    amount_e8           INTEGER NOT NULL,
     currency            TEXT NOT NULL,
     UNIQUE (group_id, machine_uid)
 ) STRICT;
 CREATE INDEX ledger_by_job_key ON ledger (job_key);
 CREATE INDEX ledger_by_job_id ON ledger (job_id);
+CREATE INDEX ledger_by_stopped_at ON ledger (stopped_at);
 
 -- INSERT OR REPLACE deletes without asking the trigger on DELETE; here it changes nothing either.
 CREATE TRIGGER ledger_keeps_first BEFORE INSERT ON ledger

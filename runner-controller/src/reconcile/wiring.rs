@@ -17,7 +17,7 @@ use super::sources::Sources;
 use super::timed::TimedGroups;
 use crate::azure::{ArmClient, ArmOptions, CredentialKind};
 use crate::config::{Installation, Resolved, directory};
-use crate::execute::Outside;
+use crate::execute::{Outside, SpendingMemory};
 use crate::intake::{self, IntakeState};
 use crate::kubernetes::{Cluster, KubernetesPods, KubernetesRecords};
 use crate::ledger::SqliteLedger;
@@ -122,6 +122,7 @@ impl Controller {
         let sources = Arc::new(Sources::new(records.clone(), metrics.clone()));
         let resolved = watch::Sender::new(None);
         let reasons = watch::Sender::default();
+        let budgets = watch::Sender::default();
 
         let (address, internal_address, api_address, readiness) = {
             let readiness =
@@ -136,6 +137,7 @@ impl Controller {
                 records: records.clone(),
                 ledger: ledger.clone(),
                 reasons: reasons.subscribe(),
+                budgets: budgets.subscribe(),
             });
             let listen = async |flag: &str, at: SocketAddr, router| -> anyhow::Result<SocketAddr> {
                 let listener =
@@ -166,6 +168,8 @@ impl Controller {
             installation: settings.installation.clone(),
             metrics: metrics.clone(),
             reasons,
+            spending: SpendingMemory::default(),
+            budgets,
         });
         let unready = readiness.clone();
         let acting = Acting {

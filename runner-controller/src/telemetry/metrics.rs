@@ -10,6 +10,7 @@ use prometheus_client::metrics::family::{Family, MetricConstructor};
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+use runner_core::budget::Figures;
 use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive as _;
 
@@ -161,6 +162,11 @@ struct CostLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BudgetLabels {
+    budget: Name,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RateLabels {
     source: Name,
     resource: Name,
@@ -191,6 +197,9 @@ pub struct Metrics {
     leader: Gauge<i64, AtomicI64>,
     strays: Gauge<i64, AtomicI64>,
     rate: Family<RateLabels, Gauge>,
+    budget_spent: Family<BudgetLabels, Gauge<f64, AtomicU64>>,
+    budget_reserved: Family<BudgetLabels, Gauge<f64, AtomicU64>>,
+    budget_amount: Family<BudgetLabels, Gauge<f64, AtomicU64>>,
 }
 
 impl Default for Metrics {
@@ -216,6 +225,9 @@ impl Metrics {
             leader: Gauge::default(),
             strays: Gauge::default(),
             rate: Family::default(),
+            budget_spent: Family::default(),
+            budget_reserved: Family::default(),
+            budget_amount: Family::default(),
         };
         // The registry appends the unit of time itself only where it is told one, and `_total` to every counter.
         let registry = &mut metrics.registry;
@@ -245,6 +257,12 @@ impl Metrics {
         registry.register("leader", "1 in the replica that acts", metrics.leader.clone());
         let help = "Calls left of a rate limit, as GitHub last said";
         registry.register("github_rate_remaining", help, metrics.rate.clone());
+        let help = "Billed in a budget's present day or month; absent while that is not known";
+        registry.register("budget_spent", help, metrics.budget_spent.clone());
+        let help = "What runners that are not billed yet are expected to cost under a budget";
+        registry.register("budget_reserved", help, metrics.budget_reserved.clone());
+        let help = "What may be spent in a budget's day or month";
+        registry.register("budget_amount", help, metrics.budget_amount.clone());
         metrics
     }
 
@@ -321,6 +339,26 @@ impl Metrics {
         self.leader.set(i64::from(leads));
     }
 
+    /// How budgets stand, each in its currency. Replaces what was set before.
+    pub fn set_budgets(&self, all: &[Figures]) {
+        for family in [&self.budget_spent, &self.budget_reserved, &self.budget_amount] {
+            family.clear();
+        }
+        for one in all {
+            let labels = BudgetLabels { budget: one.budget.as_str().into() };
+            let sums = [
+                (&self.budget_spent, one.spent),
+                (&self.budget_reserved, Some(one.reserved)),
+                (&self.budget_amount, Some(one.amount)),
+            ];
+            for (family, sum) in sums {
+                if let Some(sum) = sum.and_then(|sum| sum.to_f64()) {
+                    family.get_or_create(&labels).set(sum);
+                }
+            }
+        }
+    }
+
     /// What is left of a rate limit. `resource` is GitHub's own word, of which there are few.
     pub fn set_github_rate(&self, source: &str, resource: &str, remaining: u64) {
         let labels = RateLabels { source: source.into(), resource: resource.into() };
@@ -345,6 +383,18 @@ mod tests {
         metrics.billed("stint", "aci", 61, Decimal::new(125, 3), "USD");
         metrics.set_leader(true);
         metrics.set_github_rate("acme", "core", 4999);
+        let budget = runner_core::budget::Figures {
+            budget: "team".to_owned(),
+            per: runner_core::budget::Per::Day,
+            period: runner_core::budget::Period { from: jiff::Timestamp::MIN, until: jiff::Timestamp::MAX },
+            spent: Some(Decimal::new(25, 1)),
+            reserved: Decimal::new(125, 3),
+            amount: Decimal::from(10),
+            currency: "USD".to_owned(),
+            alert_at: Vec::new(),
+            when_spent: runner_core::budget::WhenSpent::Hold,
+        };
+        metrics.set_budgets(&[budget.clone(), Figures { budget: "new".to_owned(), spent: None, ..budget }]);
         let text = metrics.render().unwrap();
         for line in [
             r#"stint_deliveries_total{source="unknown",event="workflow_job",outcome="unknown_source"} 1"#,
@@ -357,10 +407,14 @@ mod tests {
             r#"stint_billed_seconds_total{class="stint",place="aci"} 61"#,
             r#"stint_cost_total{class="stint",place="aci",currency="USD"} 0.125"#,
             "stint_leader 1",
+            r#"stint_budget_spent{budget="team"} 2.5"#,
+            r#"stint_budget_reserved{budget="team"} 0.125"#,
+            r#"stint_budget_amount{budget="new"} 10.0"#,
             r#"stint_github_rate_remaining{source="acme",resource="core"} 4999"#,
         ] {
             assert!(text.lines().any(|have| have == line), "{line} is missing in\n{text}");
         }
+        assert!(!text.contains(r#"stint_budget_spent{budget="new"}"#), "what is not known is not 0");
     }
 
     #[test]

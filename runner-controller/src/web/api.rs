@@ -10,6 +10,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use runner_core::budget::Figures;
 use runner_core::job::{Job, JobKey};
 use runner_core::reason::Reason;
 use serde::Serialize;
@@ -27,14 +28,17 @@ pub struct ApiState {
     pub ledger: Arc<dyn Ledger>,
     /// Why jobs wait, are refused or were given up; empty in a replica that does not act.
     pub reasons: watch::Receiver<Arc<BTreeMap<JobKey, Arc<Reason>>>>,
+    /// How budgets stand; empty in a replica that does not act.
+    pub budgets: watch::Receiver<Arc<[Figures]>>,
 }
 
-/// `GET /api/v1/logs/{runner or job}`, `/api/v1/ledger`, `/api/v1/jobs`.
+/// `GET /api/v1/logs/{runner or job}`, `/api/v1/ledger`, `/api/v1/jobs`, `/api/v1/budgets`.
 pub fn router(state: ApiState) -> Router {
     Router::new()
         .route("/api/v1/logs/{of}", get(logs))
         .route("/api/v1/ledger", get(ledger))
         .route("/api/v1/jobs", get(jobs))
+        .route("/api/v1/budgets", get(budgets))
         .layer(middleware::from_fn(only_local_names))
         .with_state(state)
 }
@@ -84,6 +88,11 @@ async fn jobs(State(state): State<ApiState>) -> Response {
         }
         None => unavailable("the records are still being read", Some(5)),
     }
+}
+
+async fn budgets(State(state): State<ApiState>) -> Response {
+    let all = state.budgets.borrow().clone();
+    Json(all.iter().map(BudgetRow::from).collect::<Vec<_>>()).into_response()
 }
 
 fn trouble(what: &'static str, error: &CallError) -> Response {
@@ -180,6 +189,41 @@ impl From<Job> for JobRow {
             runner: job.report.runner,
             conclusion: job.report.conclusion,
             url: job.description.url,
+        }
+    }
+}
+
+/// How a budget stands; money is decimal strings.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct BudgetRow {
+    budget: String,
+    per: &'static str,
+    from: String,
+    until: String,
+    /// Absent while it is not known.
+    spent: Option<String>,
+    reserved: String,
+    amount: String,
+    currency: String,
+    /// Percent of the amount that is spent.
+    percent: Option<u32>,
+    when_spent: &'static str,
+}
+
+impl From<&Figures> for BudgetRow {
+    fn from(one: &Figures) -> Self {
+        Self {
+            budget: one.budget.clone(),
+            per: one.per.as_str(),
+            from: one.period.from.to_string(),
+            until: one.period.until.to_string(),
+            spent: one.spent.map(|spent| spent.to_string()),
+            reserved: one.reserved.to_string(),
+            amount: one.amount.to_string(),
+            currency: one.currency.clone(),
+            percent: one.spent.map(|spent| one.percent(spent)),
+            when_spent: one.when_spent.as_str(),
         }
     }
 }

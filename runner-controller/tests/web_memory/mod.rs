@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use axum::Router;
 use jiff::Timestamp;
+use runner_core::budget::Period;
 use runner_core::job::{Finding, Findings, Job, JobKey, JobReport, Told};
 use runner_core::lifecycle::{Runner, RunnerFact};
 use runner_core::plan::NewRunner;
@@ -14,7 +15,7 @@ use runner_core::quota::Past;
 use secrecy::SecretString;
 use stint::config::{Documents, Problem};
 use stint::ports::{
-    CallError, CallErrorKind, CallResult, KeptLogs, Ledger, LedgerRow, Observed, Records, Stored,
+    CallError, CallErrorKind, CallResult, Charges, KeptLogs, Ledger, LedgerRow, Observed, Records, Stored,
 };
 use stint::web::serve::{ServeLimits, serve};
 use tokio::net::{TcpListener, TcpStream};
@@ -155,6 +156,12 @@ impl Ledger for Memory {
     }
     async fn rows_of(&self, _: &JobKey) -> CallResult<Vec<LedgerRow>> {
         unreachable!("web asks for all rows")
+    }
+    async fn charges(&self, _: &[Period], _: u64) -> CallResult<Charges> {
+        unreachable!("web sums nothing up")
+    }
+    async fn latest_seconds(&self, _: u32) -> CallResult<Vec<(String, u64)>> {
+        unreachable!("web judges nothing by it")
     }
     async fn keep_logs(&self, logs: &KeptLogs) -> CallResult<()> {
         trouble(&self.ledger_trouble)?;

@@ -150,6 +150,7 @@ fn setup() -> Setup {
             places: None,
             deadlines: Deadlines::default(),
             max_attempts: 3,
+            expected_duration: None,
         };
         setup.classes.insert(name.to_owned(), class);
     }

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use super::{ProfileId, Purpose, Usage};
+use crate::budget::{Budgets, Governed};
 use crate::job::JobKey;
 use crate::limit::{Amount, Capped, Caps, ConcurrencyLimit, Dimension};
 use crate::reason::Reason;
@@ -120,6 +121,8 @@ pub(super) struct Profile<'a> {
     pub(super) place_limits: Vec<&'a ConcurrencyLimit>,
     /// A limit that it comes under and that is paused.
     pub(super) paused: Option<&'a str>,
+    /// What budgets ask of it.
+    pub(super) governed: Governed<'a>,
     /// What its owner, and its repository, uses of each counter that several share.
     pub(super) of_owner: Vec<usize>,
     pub(super) of_repository: Vec<usize>,
@@ -137,6 +140,10 @@ impl<'a> Profile<'a> {
             None => setup.places.keys().map(String::as_str).collect(),
         }
     }
+
+    pub(super) fn governed_by(&self, budgets: &Budgets<'a>, setup: &'a Setup) -> Governed<'a> {
+        budgets.governed(self.class, &self.values, &self.places(setup))
+    }
 }
 
 impl<'a> Usage<'a> {
@@ -145,7 +152,8 @@ impl<'a> Usage<'a> {
         if let Some(known) = self.profile_ids.get(purpose) {
             return *known;
         }
-        let profile = self.make_profile(purpose);
+        let mut profile = self.make_profile(purpose);
+        profile.governed = profile.governed_by(&self.budgets, self.setup);
         let id = ProfileId(self.profiles.len());
         self.profiles.push(profile);
         self.profile_ids.insert(*purpose, id);
@@ -155,8 +163,7 @@ impl<'a> Usage<'a> {
     fn make_profile(&mut self, purpose: &Purpose<'a>) -> Profile<'a> {
         let setup = self.setup;
         let (class, size) = (purpose.matched.class.as_str(), purpose.matched.size.as_str());
-        let values = [purpose.source, purpose.owner, purpose.repository, purpose.workflow, class, ""]
-            .map(str::to_lowercase);
+        let values = purpose.values();
         let mut counters = vec![self.counter(CounterKind::Installation)];
         if let Some(known) = setup.classes.get(class) {
             counters.push(self.counter(CounterKind::Class(class)));
@@ -205,6 +212,7 @@ impl<'a> Usage<'a> {
             counters,
             place_limits,
             paused,
+            governed: Governed::default(),
             of_owner,
             of_repository,
         }

@@ -102,6 +102,7 @@ impl<'a> Pass<'a> {
         let in_line = candidates.iter().enumerate().filter_map(|(rank, candidate)| {
             candidate.as_ref().map(|candidate| (rank, candidate.priority, candidate.profile))
         });
+        self.wake(self.budgets.next_period());
         let mut order = Order::new(in_line, &usage);
         while let Some(rank) = order.next(&usage) {
             if let Some(candidate) = candidates.get_mut(rank).and_then(Option::take) {

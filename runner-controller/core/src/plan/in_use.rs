@@ -71,7 +71,8 @@ impl<'a> Pass<'a> {
         let reserved = self.snapshot.reserved.iter().filter(unknown).count();
         let setup = &self.snapshot.setup;
         let job = |key: &_| views.get(key).map(|view| view.job);
-        let mut usage = Usage::count(setup, &self.snapshot.runners, job, reserved);
+        let mut usage =
+            Usage::count(setup, &self.snapshot.runners, job, reserved).under(self.budgets.clone());
         for view in starting.values().filter_map(|index| views.list.get(*index)) {
             let Ok(wants) = &view.wants else { continue };
             let class = setup.classes.get(&wants.matched.class);

@@ -4,7 +4,7 @@ use jiff::SignedDuration;
 
 use super::*;
 use crate::quota::{Exceeded, QuotaKind};
-use crate::testing::{at, words};
+use crate::testing::{at, sum, words};
 
 /// One of each, in the order of the enum.
 fn every() -> Vec<Reason> {
@@ -17,6 +17,8 @@ fn every() -> Vec<Reason> {
         limit_reached("repository acme/web", Capped::Cpu, 6500, 8000, 2000),
         Reason::LimitPaused { limit: text() },
         Reason::ReservedForAnother { limit: text(), job: text() },
+        budget_spent("0.125"),
+        Reason::BudgetUnknown { budget: text() },
         Reason::AwaitingApproval,
         Reason::ConfirmingWithSource,
         Reason::ReadingBranch,
@@ -63,6 +65,18 @@ fn every() -> Vec<Reason> {
     ]
 }
 
+fn budget_spent(needs: &str) -> Reason {
+    let figures = Shortage {
+        spent: sum("8.2049"),
+        reserved: sum("1.75"),
+        needs: sum(needs),
+        amount: sum("10.00"),
+        currency: "USD".to_owned(),
+        until: at(0),
+    };
+    Reason::BudgetSpent { budget: "x".to_owned(), figures: Box::new(figures) }
+}
+
 fn limit_reached(group: &str, what: Capped, used: u64, cap: u64, needs: u64) -> Reason {
     Reason::LimitReached { limit: "x".to_owned(), group: group.to_owned(), what, used, cap, needs }
 }
@@ -82,6 +96,12 @@ fn a_limit_tells_its_figures_in_their_unit() {
         limit_reached("owner acme", Capped::Cpu, 0, 4000, 8000),
         "limit x allows 4 vCPU for owner acme, and the job alone needs 8",
     );
+}
+
+#[test]
+fn a_budget_tells_that_the_job_alone_is_too_dear() {
+    let told = budget_spent("12.5").sentence();
+    assert_eq!(told, "budget x allows 10 USD, and the job alone is expected to cost 12.5");
 }
 
 #[test]

@@ -505,3 +505,40 @@ fn states_are_those_of_the_planner() {
         assert_eq!(only_place(&resolved).place.state, expect);
     }
 }
+
+#[test]
+fn a_budget_in_a_currency_that_no_billed_place_has_is_refused_with_the_remedy() {
+    let budget = |spec: &str| format!("kind: Budget\nmetadata: {{name: b}}\nspec: {{{spec}}}\n");
+    let dollars = "amount: '10', per: Day";
+    let euros = "virtualNode: {}, price: {currency: EUR, vcpuHour: '0.04', gbHour: '0.004'}";
+    let with =
+        |place: &str, spec: &str| resolved(&format!("{}---\n{}", place_with(place), budget(spec)), &[]);
+    let words = ["currency", "USD", "EUR", "price.currency"];
+    one_problem(&with(euros, dollars), "Budget", &words);
+    assert!(with(euros, dollars).setup.budgets.is_empty());
+    for (place, spec) in [
+        (euros, "amount: '10', per: Day, currency: EUR"),
+        ("virtualNode: {}", dollars),
+        // Nothing that it matches bills, as far as is known.
+        (euros, "amount: '10', per: Day, match: {places: [other]}"),
+        ("nodePool: {nodeSelector: {pool: ci}}", dollars),
+    ] {
+        let resolved = with(place, spec);
+        assert_eq!(resolved.problems, [], "{place} {spec}");
+        assert!(resolved.setup.budgets.contains_key("b"), "{place} {spec}");
+    }
+}
+
+#[test]
+fn a_class_says_how_long_its_runners_are_expected_to_take() {
+    let class = |field: &str| {
+        let text = format!(
+            "kind: RunnerClass\nmetadata: {{name: c}}\nspec: {{resources: {{cpu: '1', memory: 1Gi}}{field}}}\n"
+        );
+        resolved(&text, &[])
+    };
+    let expected = |field: &str| class(field).setup.classes["c"].expected_duration;
+    assert_eq!(expected(""), None);
+    assert_eq!(expected(", expectedDuration: 15m"), Some(SignedDuration::from_mins(15)));
+    one_problem(&class(", expectedDuration: soon"), "RunnerClass", &["expectedDuration", "\"soon\"", "15m"]);
+}

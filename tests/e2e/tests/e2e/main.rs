@@ -1,6 +1,7 @@
 //! End-to-end tests on the real parts: Kubernetes, the azure-aci virtual node, and the `stint` process; GitHub and Azure are
 //! emulated over HTTP.
 
+mod budgets;
 mod burst;
 mod check_runs;
 mod configuration;

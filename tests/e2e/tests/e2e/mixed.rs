@@ -14,10 +14,10 @@ use testbed::VmNode;
 /// The annotation by which the test bed ends a pod on a virtual machine.
 const EXIT_CODE_ANNOTATION: &str = "testbed.stint.dev/exit-code";
 const SOON: Duration = Duration::from_secs(30);
-const VIRTUAL: &str = "virtual-node-aci-linux";
+pub(super) const VIRTUAL: &str = "virtual-node-aci-linux";
 
 /// One virtual machine with room for one runner, whose pool `vms` the class names in this order.
-async fn bed(order: [&str; 2]) -> Result<Bed> {
+pub(super) async fn bed(order: [&str; 2]) -> Result<Bed> {
     let options = BedOptions {
         cluster: testbed::Options::default().vm_node(VmNode::new("vm-0", "2", "8Gi").label("pool", "ci")),
         class: json!({
@@ -37,12 +37,12 @@ async fn bed(order: [&str; 2]) -> Result<Bed> {
     Ok(bed)
 }
 
-fn text<'a>(object: &'a Value, pointer: &str) -> Option<&'a str> {
+pub(super) fn text<'a>(object: &'a Value, pointer: &str) -> Option<&'a str> {
     object.pointer(pointer).and_then(Value::as_str)
 }
 
 /// The runner's pod that runs on the virtual machine.
-async fn on_the_machine(bed: &Bed) -> Result<String> {
+pub(super) async fn on_the_machine(bed: &Bed) -> Result<String> {
     bed.eventually("a pod to run on the virtual machine", SOON, |bed| {
         let pods = bed.objects("pods")?;
         let runs = pods.iter().find(|pod| {
@@ -54,7 +54,7 @@ async fn on_the_machine(bed: &Bed) -> Result<String> {
 }
 
 /// Ends the pod as its agent's end would, unless the agent's call-back has already had it deleted.
-fn end(bed: &Bed, pod: &str) -> Result<()> {
+pub(super) fn end(bed: &Bed, pod: &str) -> Result<()> {
     if bed
         .cluster
         .kubectl(&["get", "pod", pod, "-n", NAMESPACE, "--ignore-not-found", "-o", "name"])?

@@ -29,7 +29,7 @@ fn under(limits: Vec<ConcurrencyLimit>, jobs: Vec<Job>) -> Snapshot {
 }
 
 /// The jobs that get a runner, in the plan's order, and why the others do not.
-fn told(all: &Snapshot, now: i64) -> String {
+pub(super) fn told(all: &Snapshot, now: i64) -> String {
     let plan = plan(all, at(now));
     let started = plan.actions.iter().filter_map(|action| match action {
         Action::Start(new) => Some(new.job.id.clone()),
