@@ -162,6 +162,13 @@ impl Executor {
                         );
                     }
                 }
+                Action::ReadBranch { job } => {
+                    if let Some(known) = context.jobs.get(&job).map(|job| (*job).clone()) {
+                        let outside = self.outside.clone();
+                        let work = async move { outside.read_branch(&known).await };
+                        self.spawn(job.to_string(), "read-branch", work);
+                    }
+                }
                 Action::Expire { job } => {
                     let outside = self.outside.clone();
                     self.spawn(job.to_string(), "expire", async move {

@@ -8,20 +8,21 @@ use std::sync::Arc;
 pub mod agent;
 mod error;
 mod ledger;
+mod provider;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 use runner_core::budget::Figures;
-use runner_core::job::{Job, JobAction, JobDescription, JobKey, JobReport, Standing, Told};
+use runner_core::job::{Finding, Job, JobKey, JobReport, Standing, Told};
 use runner_core::lifecycle::{Machine, Runner, RunnerFact};
 use runner_core::plan::NewRunner;
 use runner_core::quota::Past;
 use runner_core::reason::Reason;
-use runner_core::setup::Scope;
 use secrecy::SecretString;
 
 pub use self::error::{CallError, CallErrorKind, CallResult, another_ledger};
 pub use self::ledger::{Charges, KeptLogs, Ledger, LedgerRow};
+pub use self::provider::{CheckRun, Credential, Deregistered, JobReading, Provider, Published, Registration};
 use crate::config::{Documents, Problem};
 
 /// The records: jobs, runners and reservations, durable; and the configuration documents that stand beside them.
@@ -60,6 +61,8 @@ pub trait Records: Send + Sync {
     fn announce(&self, _job: &JobKey, _standing: Standing, _reason: &Reason) {}
     /// Writes what is to be known of a job.
     async fn report(&self, job: &JobKey, report: &JobReport) -> CallResult<()>;
+    /// Adds to what Stint found out about a job; what is set stays. Of a job whose record is gone, nothing is kept.
+    async fn note(&self, job: &JobKey, finding: &Finding) -> CallResult<()>;
     /// Deletes a job's record. One that is gone already is no error.
     async fn expire(&self, job: &JobKey) -> CallResult<()>;
 
@@ -267,56 +270,4 @@ pub struct GroupOrder {
     pub mount_path: String,
     /// Registry credentials, as (server, username, password).
     pub registries: Vec<(String, String, SecretString)>,
-}
-
-/// A source of jobs, where runners register.
-#[async_trait]
-pub trait Provider: Send + Sync {
-    /// Registers an ephemeral runner and answers what its agent needs. Never retried by the adapter: a lost answer
-    /// may have left a registration.
-    async fn register(&self, registration: &Registration) -> CallResult<Credential>;
-    /// Deletes a registration, found by id or else by name. The source alone knows whether the runner is busy.
-    async fn deregister(&self, scope: &Scope, name: &str, id: Option<u64>) -> CallResult<Deregistered>;
-    /// How a job stands; `None` if the source does not know it.
-    async fn read_job(&self, job: &JobKey, what: &JobDescription) -> CallResult<Option<JobReading>>;
-}
-
-/// What a runner registers with.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Registration {
-    /// Where.
-    pub scope: Scope,
-    /// The runner's name.
-    pub name: String,
-    /// Its labels.
-    pub labels: Vec<String>,
-}
-
-/// What an agent needs to take a job.
-#[derive(Clone, Debug)]
-pub struct Credential {
-    /// The source's id of the runner.
-    pub runner_id: u64,
-    /// Files by name, such as `jitconfig`.
-    pub files: BTreeMap<String, SecretString>,
-}
-
-/// What became of a registration.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Deregistered {
-    /// The source knows the runner no longer.
-    Gone,
-    /// The runner is running a job and stays.
-    Busy,
-}
-
-/// How a job stands, read from its source.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct JobReading {
-    /// What was last to happen.
-    pub action: JobAction,
-    /// The runner that has or had it.
-    pub runner: Option<String>,
-    /// How it ended.
-    pub conclusion: Option<String>,
 }

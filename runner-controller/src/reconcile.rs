@@ -6,6 +6,7 @@
 mod acting;
 mod budgets;
 mod housekeeping;
+mod notices;
 mod quotas;
 pub mod sources;
 mod timed;
@@ -32,6 +33,7 @@ use crate::ports::{CallErrorKind, CallResult};
 use crate::telemetry::{Metrics, RunnerState};
 use budgets::BudgetTeller;
 use housekeeping::Housekeeping;
+use notices::Notices;
 use quotas::Quotas;
 
 /// How long what has changed is collected before the next pass.
@@ -51,6 +53,7 @@ pub struct Reconciler {
     unready: BTreeMap<String, String>,
     advisories: Vec<Advisory>,
     housekeeping: Housekeeping,
+    notices: Notices,
     quotas: Quotas,
     health: Health,
     budgets: BudgetTeller,
@@ -72,6 +75,7 @@ impl Reconciler {
             unready: BTreeMap::new(),
             advisories: Vec::new(),
             housekeeping: Housekeeping::default(),
+            notices: Notices::default(),
             quotas: Quotas::default(),
             health: Health::default(),
             budgets: BudgetTeller::default(),
@@ -105,6 +109,7 @@ impl Reconciler {
             }
             tokio::time::sleep(COLLECT).await;
         };
+        self.notices.stop().await;
         self.executor.drain().await;
         result
     }
@@ -127,13 +132,15 @@ impl Reconciler {
         self.outside.metrics.planned(started.elapsed());
         self.show(&view, &plan, now);
         let wake_at = plan.wake_at.into_iter().chain(ask_again).min();
-        self.outside.waiting.send_replace(Arc::new(Waiting::of(&mut plan)));
+        let waiting = Arc::new(Waiting::of(&mut plan));
+        self.outside.waiting.send_replace(waiting.clone());
         self.executor.begin(plan, &view).await?;
         self.publish(&view).await;
         self.budgets.tell(&self.outside, &view, now).await;
         self.housekeeping.keep(&self.outside, &view, now);
         self.quotas.ask(&self.outside, &view, now);
-        Ok(wake_at)
+        let tell_at = self.notices.keep(&self.outside, &view, &waiting, now);
+        Ok(wake_at.into_iter().chain(tell_at).min())
     }
 
     /// Tells the rest of the program, and the documents, what the documents resolve to.

@@ -69,10 +69,13 @@ fn budgets() -> BTreeMap<String, Budget> {
         when_spent: WhenSpent::Hold,
     };
     let web = BTreeMap::from([(Dimension::Repository, vec![Glob::new("acme/web")])]);
-    [budget("all", Per::Day, JobMatch::default()), budget("web", Per::Month, JobMatch { patterns: web })]
-        .into_iter()
-        .map(|budget| (budget.name.clone(), budget))
-        .collect()
+    [
+        budget("all", Per::Day, JobMatch::default()),
+        budget("web", Per::Month, JobMatch { patterns: web, ..JobMatch::default() }),
+    ]
+    .into_iter()
+    .map(|budget| (budget.name.clone(), budget))
+    .collect()
 }
 
 async fn open(path: &Path) -> SqliteLedger {

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper of a test fails with it")]
 
+mod log_capture;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -150,6 +152,9 @@ fn job(id: &str, attempt: u32) -> (JobKey, JobDescription) {
         workflow: None,
         url: None,
         labels: Vec::new(),
+        run: Some("9".to_owned()),
+        head_sha: None,
+        head_branch: None,
     };
     (key, description)
 }
@@ -638,34 +643,13 @@ async fn a_key_or_token_that_cannot_be_used_names_its_field_and_not_its_value() 
     }
 }
 
-/// Everything that is logged on this thread, down to the finest level, until the guard is dropped.
-fn capture() -> (Arc<Mutex<Vec<u8>>>, tracing::subscriber::DefaultGuard) {
-    struct Sink(Arc<Mutex<Vec<u8>>>);
-    impl std::io::Write for Sink {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-    let lines = Arc::new(Mutex::new(Vec::new()));
-    let sink = lines.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::TRACE)
-        .with_writer(move || Sink(sink.clone()))
-        .finish();
-    (lines, tracing::subscriber::set_default(subscriber))
-}
-
 #[tokio::test]
 async fn no_log_line_shows_a_secret() {
     let github = GitHub::new(|seen, _| match seen.call.starts_with("DELETE") {
         true => reply_with(422, &[], &format!("no {TOKEN}")),
         false => installed(seen, 60),
     });
-    let (lines, _guard) = capture();
+    log_capture::begin();
     let (proxy, _heads) = proxy(github.start().await).await;
     let key = private_key();
     let auth = GitHubAuth::App { app_id: 12, private_key: SecretString::from(key.as_str()) };
@@ -679,7 +663,7 @@ async fn no_log_line_shows_a_secret() {
     let error = provider.deregister(&organization(), "stint-1", Some(23)).await.unwrap_err();
     tracing::error!(%error, ?error, "as the loop would log it");
     let jwt = github.seen.lock().unwrap()[0].authorization().to_owned();
-    let text = String::from_utf8_lossy(&lines.lock().unwrap()).into_owned();
+    let text = log_capture::lines();
     assert!(text.contains("as the loop would log it"), "{text}");
     let login = "dXNlcjpjYW5hcnk";
     for secret in ["canary", TOKEN, jwt.trim_start_matches("Bearer "), login, key.lines().nth(1).unwrap()] {

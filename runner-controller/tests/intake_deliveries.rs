@@ -98,7 +98,8 @@ fn payload(action: &str) -> Value {
         "action": action,
         "workflow_job": {
             "id": 2_832_853_555_u64, "run_id": 940_463_255, "run_attempt": 2, "name": "build",
-            "workflow_name": "CI", "head_branch": "main", "html_url": "https://github.com/acme/app/runs/1",
+            "workflow_name": "CI", "head_branch": "main",
+            "head_sha": "0123456789abcdef0123456789abcdef01234567", "html_url": "https://github.com/acme/app/runs/1",
             "status": action, "conclusion": null, "labels": ["self-hosted", "stint"],
             "runner_id": null, "runner_name": null, "steps": []
         },
@@ -127,6 +128,9 @@ async fn a_queued_job_is_stored_before_the_answer() {
     assert_eq!(job.description.labels, ["self-hosted", "stint"]);
     assert_eq!(job.description.workflow.as_deref(), Some("CI"));
     assert!(!job.description.public);
+    assert_eq!(job.description.run.as_deref(), Some("940463255"));
+    assert_eq!(job.description.head_branch.as_deref(), Some("main"));
+    assert_eq!(job.description.head_sha.as_deref(), Some("0123456789abcdef0123456789abcdef01234567"));
     assert_eq!(job.facts[0].id, GUID);
     assert_eq!(job.facts[0].action, JobAction::Queued);
 }
@@ -277,7 +281,7 @@ async fn old_payloads_and_odd_runners_are_understood() {
     let intake = Intake::start().await;
     let mut old = payload("completed");
     let job = old["workflow_job"].as_object_mut().unwrap();
-    for field in ["run_attempt", "workflow_name", "head_branch", "html_url", "name"] {
+    for field in ["run_attempt", "run_id", "workflow_name", "head_branch", "head_sha", "html_url", "name"] {
         job.remove(field);
     }
     job.insert("runner_id".to_owned(), json!(0));

@@ -112,6 +112,23 @@ async fn a_runner_without_a_job_has_none_in_its_row() {
 }
 
 #[tokio::test]
+async fn the_rows_of_a_job_are_those_it_ran_on_and_those_that_ran_nothing_for_it() {
+    let ledger = in_memory().await;
+    let job = key("acme", "4711", 1);
+    let ran = LedgerRow { started_for: key("acme", "9", 1), job: Some(job.clone()), ..row("g", "ran") };
+    let lost = LedgerRow { job: None, ..row("g", "lost") };
+    let others = [
+        row("g", "ran another"),
+        LedgerRow { started_for: key("acme", "4711", 2), job: None, ..row("g", "another attempt") },
+        LedgerRow { job: Some(key("other", "4711", 1)), ..row("g", "another source") },
+    ];
+    for row in others.iter().chain([&ran, &lost]) {
+        ledger.commit(row).await.unwrap();
+    }
+    assert_eq!(ledger.rows_of(&job).await.unwrap(), [ran, lost]);
+}
+
+#[tokio::test]
 async fn more_seconds_than_the_table_holds_are_refused() {
     let ledger = in_memory().await;
     let mut long = row("g", "m");

@@ -2,9 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper of a test fails with it")]
 
+mod log_capture;
 mod web_memory;
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -13,7 +14,7 @@ use jiff::Timestamp;
 use runner_core::billing::{Bill, TimeSource};
 use runner_core::budget::{Figures, Per, Period, WhenSpent};
 use runner_core::forecast::Waiting;
-use runner_core::job::{Job, JobAction, JobDescription, JobFact, JobKey, JobReport};
+use runner_core::job::{Findings, Job, JobAction, JobDescription, JobFact, JobKey, JobReport};
 use runner_core::labels::Matched;
 use runner_core::lifecycle::{Registered, Runner, RunnerFacts};
 use runner_core::limit::Capped;
@@ -296,9 +297,13 @@ fn job(id: &str, name: &str, facts: &[(JobAction, i64)]) -> Job {
             url: Some(format!("https://github.com/acme/app/actions/runs/5/job/{id}")),
             labels: vec!["stint".to_owned()],
             created_at: None,
+            head_sha: None,
+            head_branch: None,
+            run: None,
         },
         stored_at: Timestamp::UNIX_EPOCH,
         facts: facts.iter().enumerate().map(fact).collect(),
+        found: Findings::default(),
         report: JobReport { class: Some("stint".to_owned()), ..JobReport::default() },
     }
 }
@@ -438,37 +443,16 @@ async fn a_thousand_idle_connections_hold_nothing_up() {
     assert!(answer.ends_with("hello"), "{answer}");
 }
 
-/// Everything that is logged on this thread, down to the finest level, until the guard is dropped.
-fn capture() -> (Arc<Mutex<Vec<u8>>>, tracing::subscriber::DefaultGuard) {
-    struct Sink(Arc<Mutex<Vec<u8>>>);
-    impl std::io::Write for Sink {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-    let lines = Arc::new(Mutex::new(Vec::new()));
-    let sink = lines.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::TRACE)
-        .with_writer(move || Sink(sink.clone()))
-        .finish();
-    (lines, tracing::subscriber::set_default(subscriber))
-}
-
 #[tokio::test]
 async fn no_log_line_shows_a_token() {
-    let (lines, _guard) = capture();
+    log_capture::begin();
     let (server, memory) = agents().await;
     *memory.store_trouble.lock().unwrap() = Some(CallErrorKind::Unavailable);
     let body = json!({ "event": "exiting", "logs": format!("token {TOKEN}") }).to_string();
     assert_eq!(report(&server, "stint-1", Some(TOKEN), body).await, 503);
     assert_eq!(report(&server, "stint-1", Some(TOKEN), format!("{{\"event\":\"{TOKEN}\"}}")).await, 400);
     assert_eq!(report(&server, "stint-2", Some(TOKEN), "").await, 401);
-    let text = String::from_utf8_lossy(&lines.lock().unwrap()).into_owned();
+    let text = log_capture::lines();
     assert!(text.contains("call-back not stored"), "{text}");
     assert!(!text.contains("canary"), "{text}");
 }

@@ -23,6 +23,10 @@ export class Emulator {
     return this.control("POST", "/jobs", job);
   }
 
+  branch(branch) {
+    return this.control("PUT", "/branches", branch);
+  }
+
   /** Opens an agent's session with a JIT config and waits for its job. */
   async agent(encoded) {
     const unpack = (text) => JSON.parse(Buffer.from(text, "base64").toString());

@@ -147,6 +147,45 @@ async function runs() {
   await fails(404, actions.getJobForWorkflowRun({ ...repo, job_id: 1 }));
 }
 
+async function commits() {
+  const { checks, repos } = installed.rest;
+  const job = await emulator.queue({ repository: "acme/app", labels: ["never"] });
+  const run = await installed.rest.actions.getWorkflowRun({ ...repo, run_id: job.runId });
+  const head_sha = run.data.head_sha;
+  const output = { title: "Waits", summary: "for a runner" };
+  const made = await checks.create({ ...repo, name: "stint: build", head_sha, external_id: "key", status: "queued", output });
+  same("a queued check", [made.data.status, made.data.conclusion, made.data.external_id], ["queued", null, "key"]);
+  const one = { ...repo, check_run_id: made.data.id };
+  const ended = await checks.update({ ...one, conclusion: "neutral", completed_at: "2026-01-01T00:00:00Z", output });
+  same("an ended check", [ended.data.status, ended.data.conclusion, ended.data.name], ["completed", "neutral", "stint: build"]);
+  await checks.get(one);
+  await checks.create({ ...repo, name: "stint: build", head_sha });
+  const latest = await checks.listForRef({ ...repo, ref: head_sha, check_name: "stint: build" });
+  same("the latest of a name", latest.data.total_count, 1);
+  const every = await installed.paginate(checks.listForRef, { ...repo, ref: head_sha, filter: "all", per_page: 1 });
+  same("all of a name", every.length, 2);
+  await fails(422, checks.create({ ...repo, name: "x", head_sha: "0".repeat(40) }));
+  await fails(422, checks.create({ ...repo, head_sha }));
+  await fails(422, checks.create({ ...repo, name: "x", head_sha, status: "completed" }));
+  await fails(422, checks.update({ ...one, status: "pending" }));
+  await fails(404, checks.update({ ...repo, check_run_id: 1, status: "queued" }));
+  await fails(403, person.rest.checks.create({ ...repo, name: "x", head_sha }));
+  await person.rest.checks.listForRef({ ...repo, ref: head_sha });
+
+  await emulator.branch({ repository: "acme/app", branch: "release/1.0", protected: true });
+  const branch = await repos.getBranch({ ...repo, branch: "release/1.0" });
+  same("a protected branch", [branch.data.protected, branch.data.name], [true, "release/1.0"]);
+  await fails(404, repos.getBranch({ ...repo, branch: "none" }));
+  const pushed = await emulator.queue({ repository: "acme/app", labels: ["never"], headBranch: "release/1.0" });
+  const head = (await installed.rest.actions.getWorkflowRun({ ...repo, run_id: pushed.runId })).data.head_sha;
+  const old = branch.data.commit.sha;
+  for (const [basehead, status] of [[`${old}...${head}`, "ahead"], [`${head}...${old}`, "behind"], [`${head}...${head}`, "identical"], [`${head}...${head_sha}`, "diverged"]]) {
+    const compared = await repos.compareCommitsWithBasehead({ ...repo, basehead });
+    same(basehead, compared.data.status, status);
+  }
+  await fails(404, repos.compareCommitsWithBasehead({ ...repo, basehead: `${head}...${"0".repeat(40)}` }));
+}
+
 async function deliveries() {
   const list = await app.paginate(app.rest.apps.listWebhookDeliveries, { per_page: 2 });
   if (list.length < 5) wrong.push(`only ${list.length} deliveries`);
@@ -183,7 +222,7 @@ async function deliveries() {
 if (!validate("GET", "/orgs/{org}/actions/runners", 200, { total_count: 1, runners: [{ id: "1" }] })) {
   wrong.push("the validator is blind");
 }
-for (const part of [theApp, runners, runs, deliveries]) await part();
+for (const part of [theApp, runners, runs, commits, deliveries]) await part();
 if (wrong.length > 0) {
   console.error(wrong.join("\n"));
   process.exit(1);

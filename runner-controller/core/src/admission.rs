@@ -31,6 +31,8 @@ pub struct Purpose<'a> {
     pub repository: &'a str,
     /// Name of the workflow; empty where the source does not say.
     pub workflow: &'a str,
+    /// Whether it runs the code of a protected branch, as far as is known.
+    pub protected_branch: bool,
     /// Class and size.
     pub matched: &'a Matched,
 }
@@ -44,6 +46,7 @@ impl<'a> Purpose<'a> {
             owner: &what.owner,
             repository: &what.repository,
             workflow: what.workflow.as_deref().unwrap_or_default(),
+            protected_branch: job.found.protected_branch.unwrap_or_default(),
             matched,
         }
     }
@@ -63,7 +66,14 @@ impl<'a> Purpose<'a> {
             Scope::Owner(owner) => (owner.as_str(), ""),
             Scope::Repository(name) => (name.split_once('/').map_or("", |(owner, _)| owner), name.as_str()),
         };
-        Self { source: &runner.job.source, owner, repository, workflow: "", matched: &runner.matched }
+        Self {
+            source: &runner.job.source,
+            owner,
+            repository,
+            workflow: "",
+            protected_branch: false,
+            matched: &runner.matched,
+        }
     }
 }
 

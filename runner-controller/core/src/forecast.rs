@@ -272,7 +272,7 @@ fn end_of(reason: &Reason) -> End<'_> {
         }
         Reason::ReservedForAnother { .. } => (None, When::Unknown("a larger job goes first")),
         Reason::AwaitingApproval => (None, When::Unknown("somebody must approve it")),
-        Reason::ConfirmingWithSource => (None, When::Within(ANSWER)),
+        Reason::ConfirmingWithSource | Reason::ReadingBranch => (None, When::Within(ANSWER)),
         Reason::SourceUnavailable { .. } => (None, When::Unknown("its source is in trouble")),
         Reason::PlaceNotReady { .. } => (None, When::Unknown("no place is ready")),
         Reason::PlaceFull { place, until } => {

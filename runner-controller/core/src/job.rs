@@ -3,10 +3,13 @@
 //! Facts only accumulate. Their order of arrival must not matter, since webhooks come late, twice and out of
 //! order (GitHub documentation, "Best practices for using webhooks").
 
+mod findings;
+
 use std::fmt;
 
 use jiff::{SignedDuration, Timestamp};
 
+pub use self::findings::{Finding, Findings};
 use crate::setup::saturating_add;
 
 /// How the id of a fact begins that Stint read from the source itself. Each reading has an id of its own.
@@ -92,6 +95,12 @@ pub struct JobDescription {
     pub labels: Vec<String>,
     /// When its source made the job, by the source's clock, where it says so.
     pub created_at: Option<Timestamp>,
+    /// The source's id of the run that it is part of (GitHub: `workflow_job.run_id`).
+    pub run: Option<String>,
+    /// The commit that it builds, in hexadecimal.
+    pub head_sha: Option<String>,
+    /// Name of the branch that it says it builds. Forks choose theirs: never trusted alone.
+    pub head_branch: Option<String>,
 }
 
 /// A job as the planner sees it.
@@ -107,6 +116,8 @@ pub struct Job {
     pub facts: Vec<JobFact>,
     /// What the planner last wrote about it.
     pub report: JobReport,
+    /// What Stint found out about it.
+    pub found: Findings,
 }
 
 /// What the planner writes about a job for people to read, and for itself to remember.

@@ -13,6 +13,7 @@ pub mod job;
 pub mod labels;
 pub mod lifecycle;
 pub mod limit;
+pub mod notice;
 pub mod pairing;
 pub mod placement;
 pub mod plan;

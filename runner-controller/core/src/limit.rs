@@ -98,6 +98,8 @@ impl Dimension {
 pub struct JobMatch {
     /// Patterns by dimension. An absent dimension matches all.
     pub patterns: BTreeMap<Dimension, Vec<Glob>>,
+    /// Whether it is about jobs that run the code of a protected branch, or about all others; absent: about both.
+    pub protected_branch: Option<bool>,
 }
 
 impl JobMatch {
@@ -109,6 +111,11 @@ impl JobMatch {
     /// Whether the value of this dimension, in lower case, is one that it is about.
     pub(crate) fn covers(&self, dimension: Dimension, value: &str) -> bool {
         self.patterns.get(&dimension).is_none_or(|globs| globs.iter().any(|glob| glob.matches_lower(value)))
+    }
+
+    /// Whether it is about jobs that run the code of a protected branch, or do not.
+    pub(crate) fn covers_branch(&self, protected: bool) -> bool {
+        self.protected_branch.is_none_or(|wanted| wanted == protected)
     }
 
     /// Whether it is about one value of this dimension alone.

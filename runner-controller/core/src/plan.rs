@@ -4,6 +4,7 @@
 //! something happens, never what.
 
 mod admissions;
+mod branches;
 mod in_use;
 mod jobs;
 mod kinds;
@@ -111,6 +112,11 @@ pub enum Action {
         /// The job.
         job: JobKey,
     },
+    /// Ask the job's source whether it runs the code of a protected branch.
+    ReadBranch {
+        /// The job.
+        job: JobKey,
+    },
     /// Delete the job's record.
     Expire {
         /// The job.
@@ -176,6 +182,8 @@ struct Pass<'a> {
     by_job: Vec<&'a Runner>,
     /// Which places have room.
     rooms: Rooms<'a>,
+    /// Of how many jobs the branch is asked for.
+    branches_asked: usize,
     /// What is used of Azure's quotas.
     quotas: Quotas<'a>,
     /// Why jobs wait, by their place in the list of all.
@@ -203,6 +211,7 @@ impl<'a> Pass<'a> {
             by_name,
             by_job,
             rooms,
+            branches_asked: 0,
             quotas: Quotas::default(),
             budgets,
             reasons: Vec::new(),

@@ -38,6 +38,8 @@ pub enum Reason {
     AwaitingApproval,
     /// It was queued long ago, or had a runner already; the source is asked whether it still waits.
     ConfirmingWithSource,
+    /// A limit or priority asks whether it runs the code of a protected branch; the source is asked.
+    ReadingBranch,
     /// No runner can register with the source now.
     SourceUnavailable { source: String, why: String },
     /// There is no place where a runner could run.
@@ -110,7 +112,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every code, in the order of the enum.
-    pub const CODES: [&str; 41] = [
+    pub const CODES: [&str; 42] = [
         "InstallationFull",
         "ClassFull",
         "SizeFull",
@@ -121,6 +123,7 @@ impl Reason {
         "BudgetUnknown",
         "AwaitingApproval",
         "ConfirmingWithSource",
+        "ReadingBranch",
         "SourceUnavailable",
         "NoPlace",
         "PlaceUnknown",
@@ -167,6 +170,7 @@ impl Reason {
             Reason::BudgetUnknown { .. } => "BudgetUnknown",
             Reason::AwaitingApproval => "AwaitingApproval",
             Reason::ConfirmingWithSource => "ConfirmingWithSource",
+            Reason::ReadingBranch => "ReadingBranch",
             Reason::SourceUnavailable { .. } => "SourceUnavailable",
             Reason::NoPlace => "NoPlace",
             Reason::PlaceUnknown { .. } => "PlaceUnknown",

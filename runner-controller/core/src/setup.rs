@@ -76,6 +76,8 @@ pub struct Source {
     pub unavailable: Option<String>,
     /// Whether jobs of public repositories get runners.
     pub allow_public: bool,
+    /// How long a job waits before its commit shows why; `None`: it never does.
+    pub notice_after: Option<SignedDuration>,
     /// Accounts whose jobs are served.
     pub owners: Vec<String>,
     /// Repositories (`owner/name`) whose jobs are served; their runners register at the repository.

@@ -5,7 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use rust_decimal::Decimal;
 
 use crate::budget::{Budget, Per, WhenSpent};
-use crate::job::{Job, JobAction, JobDescription, JobFact, JobKey, JobReport};
+use crate::job::{Findings, Job, JobAction, JobDescription, JobFact, JobKey, JobReport};
 use crate::labels::{self, Matched};
 use crate::lifecycle::{
     GroupFacts, Launched, Machine, MachinePhase, Registered, Runner, RunnerFact, RunnerFacts, Teardown,
@@ -62,6 +62,7 @@ pub(crate) fn source(name: &str, owners: &[&str]) -> Source {
         name: name.to_owned(),
         unavailable: None,
         allow_public: false,
+        notice_after: None,
         owners: owners.iter().map(|owner| (*owner).to_owned()).collect(),
         repositories: Vec::new(),
         register_at: RegisterAt::default(),
@@ -103,10 +104,14 @@ pub(crate) fn job(id: &str) -> Job {
             workflow: None,
             url: None,
             labels: words("stint"),
+            run: Some("9".to_owned()),
+            head_sha: Some("0123456789abcdef0123456789abcdef01234567".to_owned()),
+            head_branch: Some("main".to_owned()),
         },
         stored_at: at(0),
         facts: Vec::new(),
         report: JobReport::default(),
+        found: Findings::default(),
     }
 }
 
@@ -312,6 +317,7 @@ pub(crate) fn budget(name: &str, amount: &str) -> Budget {
 #[derive(Clone, Debug)]
 pub(crate) struct Counted {
     pub(crate) values: [String; 6],
+    pub(crate) protected_branch: bool,
     pub(crate) size: Size,
 }
 
@@ -320,7 +326,8 @@ impl Counted {
         let what = &job.description;
         let workflow = what.workflow.as_deref().unwrap_or_default();
         let values = [&job.key.source, &what.owner, &what.repository, workflow, class, place];
-        Self { values: values.map(str::to_lowercase), size }
+        let protected_branch = job.found.protected_branch.unwrap_or_default();
+        Self { values: values.map(str::to_lowercase), protected_branch, size }
     }
 
     fn value(&self, dimension: Dimension) -> &str {
@@ -330,11 +337,11 @@ impl Counted {
 
     /// Whether it comes under a limit.
     pub(crate) fn under(&self, limit: &ConcurrencyLimit) -> bool {
-        limit
-            .matches
-            .patterns
-            .iter()
-            .all(|(dimension, globs)| globs.iter().any(|glob| glob.matches(self.value(*dimension))))
+        let patterns = &limit.matches.patterns;
+        limit.matches.protected_branch.is_none_or(|wanted| wanted == self.protected_branch)
+            && patterns
+                .iter()
+                .all(|(dimension, globs)| globs.iter().any(|glob| glob.matches(self.value(*dimension))))
     }
 
     /// Whether two that come under a limit share a counter of it.

@@ -160,9 +160,15 @@ pub(super) fn resolve(name: &str, spec: &BudgetSpec) -> Result<Core, String> {
     if let Some(bad) = alert_at.iter().find(|percent| !(1..=1000).contains(*percent)) {
         return Err(format!("alertAt: {bad} is not a percentage of the amount: write 1 to 1000"));
     }
+    let matches = spec.matches.clone().unwrap_or_default();
+    if matches.protected_branch.is_some() {
+        return Err("match.protectedBranch cannot be used in a Budget, since the ledger does not tell of branches: remove \
+                    it, or use a ConcurrencyLimit"
+            .to_owned());
+    }
     Ok(Core {
         name: name.to_owned(),
-        matches: spec.matches.clone().unwrap_or_default().resolve(),
+        matches: matches.resolve(),
         amount,
         currency,
         per: spec.per.into(),

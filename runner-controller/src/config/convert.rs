@@ -4,21 +4,21 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use kube::Resource;
-use runner_core::job::{Job, JobAction, JobDescription, JobFact, JobKey, JobReport, Standing, Told};
+use runner_core::job::{
+    Finding, Findings, Job, JobAction, JobDescription, JobFact, JobKey, JobReport, Standing, Told,
+};
 use runner_core::labels::Matched;
 use runner_core::lifecycle::{
     AgentFacts, GroupFacts, Launched, Registered, Runner as CoreRunner, RunnerFact, RunnerFacts, Teardown,
 };
 use runner_core::plan::NewRunner;
-use runner_core::reason::gist;
 use runner_core::setup::{PlaceKind, Scope, Size};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::records::{
-    ActionName, AgentRecord, ConditionRecord, FactRecord, GroupRecord, LaunchedRecord, PlaceKindName,
-    RegisteredRecord, Runner, RunnerJob, RunnerJobSpec, RunnerJobStatus, RunnerSpec, RunnerStatus,
-    TeardownRecord,
+    ActionName, AgentRecord, FactRecord, GroupRecord, LaunchedRecord, PlaceKindName, RegisteredRecord,
+    Runner, RunnerJob, RunnerJobSpec, RunnerJobStatus, RunnerSpec, RunnerStatus, TeardownRecord,
 };
 
 impl From<JobAction> for ActionName {
@@ -69,6 +69,9 @@ pub fn job_spec(told: &Told) -> RunnerJobSpec {
         url: what.url.clone(),
         labels: what.labels.clone(),
         created_at: what.created_at,
+        run: what.run.clone(),
+        head_sha: what.head_sha.clone(),
+        head_branch: what.head_branch.clone(),
         facts: BTreeMap::from([fact_record(&told.fact)]),
     }
 }
@@ -99,10 +102,34 @@ pub fn job(record: &RunnerJob) -> Job {
             workflow: spec.workflow.clone(),
             url: spec.url.clone(),
             labels: spec.labels.clone(),
+            run: spec.run.clone(),
+            head_sha: spec.head_sha.clone(),
+            head_branch: spec.head_branch.clone(),
         },
         stored_at: created(record).or(first_heard).unwrap_or(Timestamp::UNIX_EPOCH),
         facts,
         report: record.status.as_ref().map(job_report).unwrap_or_default(),
+        found: record.status.as_ref().map(findings).unwrap_or_default(),
+    }
+}
+
+fn findings(status: &RunnerJobStatus) -> Findings {
+    let notice = status.notice.clone().unwrap_or_default();
+    Findings {
+        protected_branch: status.protected_branch,
+        notice_begun: notice.begun_at,
+        notice_id: notice.id,
+        notice_ended: notice.ended_at,
+    }
+}
+
+/// The fields of a job's status that a finding sets, as a JSON merge patch of the status.
+pub fn finding_patch(finding: &Finding) -> Value {
+    match finding {
+        Finding::ProtectedBranch(is) => json!({ "protectedBranch": is }),
+        Finding::NoticeBegun(at) => json!({ "notice": { "begunAt": at } }),
+        Finding::NoticeId(id) => json!({ "notice": { "id": id } }),
+        Finding::NoticeEnded(at) => json!({ "notice": { "endedAt": at } }),
     }
 }
 
@@ -128,52 +155,22 @@ fn job_report(status: &RunnerJobStatus) -> JobReport {
     }
 }
 
-/// The condition that tells whether a runner was started for a job.
-pub const ADMITTED: &str = "Admitted";
-/// The status of a condition that holds.
-const TRUE: &str = "True";
-
-/// The conditions of a job's record. `known`: whether it was admitted before, and since when, which stays while that does.
-pub fn job_conditions(
-    report: &JobReport,
-    known: Option<(bool, Timestamp)>,
-    now: Timestamp,
-) -> Vec<ConditionRecord> {
-    let waits = |word: &str| {
-        let code = report.reason.as_deref().unwrap_or(word);
-        let gist = gist(code).unwrap_or("It has no runner.");
-        (false, code.to_owned(), format!("{gist} See docs/errors/{code}.md."))
-    };
-    let word = report.standing.as_str();
-    let (admitted, reason, message) = match report.standing {
-        Standing::Stored => return Vec::new(),
-        Standing::Waiting | Standing::Refused | Standing::GivenUp => waits(word),
-        Standing::Starting => (true, word.to_owned(), "A runner is being started for it.".to_owned()),
-        Standing::Running => (true, word.to_owned(), "A runner has it.".to_owned()),
-        Standing::Ended => {
-            let had = report.runner.is_some() || report.runners_started > 0;
-            let message = if had { "It is over." } else { "It was over before it had a runner." };
-            (had, word.to_owned(), message.to_owned())
-        }
-    };
-    let since = known.filter(|(before, _)| *before == admitted).map(|(_, since)| since);
-    vec![ConditionRecord {
-        kind: ADMITTED.to_owned(),
-        status: if admitted { TRUE } else { "False" }.to_owned(),
-        reason,
-        message,
-        last_transition_time: since.unwrap_or(now),
-    }]
+/// A report as a JSON merge patch of the status of a job's record: the absent fields are spelled out, so that old values
+/// go, and what is not the report's stays.
+pub fn report_patch(report: &JobReport) -> Value {
+    let mut value = json!({
+        "state": null, "reason": null, "class": null, "runner": null, "conclusion": null,
+        "retryAfter": null, "endedAt": null,
+    });
+    if let (Some(fields), Ok(Value::Object(set))) =
+        (value.as_object_mut(), serde_json::to_value(job_status(report)))
+    {
+        fields.extend(set);
+    }
+    value
 }
 
-/// Whether a job's record says that it was admitted, and since when it says so.
-pub fn admitted(record: &RunnerJob) -> Option<(bool, Timestamp)> {
-    let conditions = &record.status.as_ref()?.conditions;
-    let found = conditions.iter().find(|condition| condition.kind == ADMITTED)?;
-    Some((found.status == TRUE, found.last_transition_time))
-}
-
-/// The status of a job's record, but for its conditions.
+/// The status of a job's record, as far as a report goes.
 pub fn job_status(report: &JobReport) -> RunnerJobStatus {
     RunnerJobStatus {
         state: Some(report.standing.as_str().to_owned()),
@@ -187,6 +184,8 @@ pub fn job_status(report: &JobReport) -> RunnerJobStatus {
         retry_after: report.retry_after,
         ended_at: report.ended_at,
         conditions: Vec::new(),
+        protected_branch: None,
+        notice: None,
     }
 }
 
@@ -379,6 +378,3 @@ fn state_word(facts: &RunnerFacts) -> &'static str {
         "Reserved"
     }
 }
-
-#[cfg(test)]
-mod tests;

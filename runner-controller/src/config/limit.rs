@@ -83,6 +83,10 @@ pub struct MatchSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(min = 1, max = 100), inner(length(min = 1, max = 256)))]
     pub places: Vec<String>,
+    /// Whether it is about jobs that run the code of a protected branch (true) or about all others (false): those of forks
+    /// and pull requests, and those of which that cannot be read. Default: both.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protected_branch: Option<bool>,
 }
 
 /// What groups are told apart by.
@@ -127,6 +131,10 @@ struct PrioritySpec {
     priority: i32,
 }
 
+/// What a match is about that asks for the branch, for people.
+const PROTECTED: &str = "a protected branch";
+const NOT_PROTECTED: &str = "no protected branch";
+
 impl MatchSpec {
     /// Each list that may be given, with what it is about.
     fn lists(&self) -> [(Dimension, &Vec<String>); 6] {
@@ -143,7 +151,10 @@ impl MatchSpec {
     pub(super) fn resolve(&self) -> JobMatch {
         let given = self.lists().into_iter().filter(|(_, names)| !names.is_empty());
         let globs = |names: &Vec<String>| names.iter().map(|name| Glob::new(name)).collect();
-        JobMatch { patterns: given.map(|(dimension, names)| (dimension, globs(names))).collect() }
+        JobMatch {
+            patterns: given.map(|(dimension, names)| (dimension, globs(names))).collect(),
+            protected_branch: self.protected_branch,
+        }
     }
 
     /// What it is about, for people.
@@ -151,6 +162,7 @@ impl MatchSpec {
         let given = self.lists().into_iter().filter(|(_, names)| !names.is_empty());
         let parts: Vec<String> = given
             .map(|(dimension, names)| format!("{} {}", dimension.as_str(), names.join(" or ")))
+            .chain(self.protected_branch.map(|is| if is { PROTECTED } else { NOT_PROTECTED }.to_owned()))
             .collect();
         if parts.is_empty() { "all".to_owned() } else { parts.join(", ") }
     }

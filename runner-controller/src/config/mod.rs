@@ -5,6 +5,7 @@
 pub mod admission;
 pub mod budget;
 pub mod class;
+pub mod conditions;
 pub mod convert;
 pub mod crds;
 pub mod directory;

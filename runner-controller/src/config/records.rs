@@ -68,6 +68,15 @@ pub struct RunnerJobSpec {
     /// When its source made it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created_at: Option<Timestamp>,
+    /// The source's id of its run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<String>,
+    /// The commit that it builds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head_sha: Option<String>,
+    /// The branch that it says it builds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head_branch: Option<String>,
     /// What was heard of it, by the delivery that told it.
     #[serde(default)]
     pub facts: BTreeMap<String, FactRecord>,
@@ -140,6 +149,12 @@ pub struct RunnerJobStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<ConditionRecord>,
+    /// Whether it runs the code of a protected branch; absent where nobody needed to know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protected_branch: Option<bool>,
+    /// What its commit shows of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notice: Option<NoticeRecord>,
 }
 
 /// A condition as Kubernetes knows them.
@@ -157,6 +172,21 @@ pub struct ConditionRecord {
     pub message: String,
     /// When the status last changed.
     pub last_transition_time: Timestamp,
+}
+
+/// What a commit shows of a job.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NoticeRecord {
+    /// When it was about to be made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub begun_at: Option<Timestamp>,
+    /// The source's id of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// When it was given its last word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<Timestamp>,
 }
 
 /// One runner, from its reservation until it is gone and billed.

@@ -12,13 +12,15 @@ use runner_core::isolation::Isolation;
 use runner_core::setup::{Class, Deadlines, RegisterAt, Settings, Setup, Size, Source};
 
 use super::origins::{Collector, From};
-use super::source::{PublicRepositories, RegisterAtSpec};
+use super::source::{GitHubSpec, PublicRepositories, RegisterAtSpec};
 use super::{
     DEFAULT_IMAGE, Documents, Installation, Problem, Resolved, ResolvedClass, ResolvedSource,
     RunnerClassSpec, RunnerSourceSpec, pod_template, quantity,
 };
 use crate::ports::VirtualNodeSeen;
 
+/// How long a job waits before it gets a check-run: about as long as a virtual node needs to start a runner.
+const NOTICE_AFTER: SignedDuration = SignedDuration::from_secs(60);
 /// The longest value of a label in Kubernetes.
 const MAX_CLASS_NAME: usize = 63;
 /// Where a source says where its runners register.
@@ -201,6 +203,7 @@ fn source(
         name: name.to_owned(),
         unavailable: None,
         allow_public: public == PublicRepositories::Allow,
+        notice_after: notice_after(github, origins)?,
         owners: github.owners.clone(),
         repositories: github.repositories.clone(),
         register_at,
@@ -216,6 +219,19 @@ fn source(
         repositories: github.repositories.clone(),
     };
     Ok((planner, resolved))
+}
+
+/// How long a job waits before its commit shows why; `None`: it never does.
+fn notice_after(github: &GitHubSpec, origins: &mut Collector<'_>) -> Result<Option<SignedDuration>, String> {
+    let report = github.report.clone().unwrap_or_default();
+    let check_runs = report.check_runs.unwrap_or(true);
+    let after = match &report.after {
+        Some(text) => quantity::duration(text).map_err(|error| format!("github.report.after: {error}"))?,
+        None => NOTICE_AFTER,
+    };
+    origins.note("github.report.after", format!("{after:#}"), given(report.after.is_some()));
+    origins.note("github.report.checkRuns", check_runs, given(report.check_runs.is_some()));
+    Ok(check_runs.then_some(after))
 }
 
 fn class(

@@ -66,6 +66,9 @@ pub struct GitHubSpec {
     /// Whether jobs of public repositories get runners. Default: Refuse, since anybody can propose code to them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub public_repositories: Option<PublicRepositories>,
+    /// What a commit shows of its jobs, for people who see the repository and not the cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub report: Option<ReportSpec>,
     /// HTTP proxy for calls to GitHub, as http://[user:password@]host:port. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = "^http://"))]
@@ -95,6 +98,20 @@ impl From<RegisterAtSpec> for RegisterAt {
             RegisterAtSpec::Repository => RegisterAt::Repository,
         }
     }
+}
+
+/// What a commit shows of its jobs.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ReportSpec {
+    /// Whether a check-run on its commit tells why a job waits, its place in line, and at the end its cost. Needs a
+    /// GitHub App with the repository permission Checks: write. Default: true.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check_runs: Option<bool>,
+    /// How long a job waits before it gets a check-run, as `90s` or `5m`. Default: 1m.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 2, max = 20))]
+    pub after: Option<String>,
 }
 
 /// Whether jobs of public repositories get runners.

@@ -146,6 +146,9 @@ fn describe(job: &Value, repository: &Value) -> Result<JobDescription, String> {
             .filter(|url| url.starts_with("https://") || url.starts_with("http://")),
         labels: labels(&job["labels"])?,
         created_at: job["created_at"].as_str().and_then(|at| at.parse().ok()),
+        run: job["run_id"].as_u64().map(|id| id.to_string()),
+        head_sha: text(&job["head_sha"], MAX_CHARS).filter(|sha| is_sha(sha)),
+        head_branch: text(&job["head_branch"], MAX_CHARS),
         repository: full_name.to_owned(),
     })
 }
@@ -154,6 +157,11 @@ fn describe(job: &Value, repository: &Value) -> Result<JobDescription, String> {
 fn is_name(name: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     !name.is_empty() && name.len() <= 100 && name != "." && name != ".." && name.bytes().all(plain)
+}
+
+/// Whether this is the id of a commit: SHA-1 or SHA-256, in hexadecimal.
+fn is_sha(text: &str) -> bool {
+    matches!(text.len(), 40 | 64) && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 fn labels(value: &Value) -> Result<Vec<String>, String> {

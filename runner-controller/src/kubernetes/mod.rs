@@ -14,11 +14,12 @@ mod reservations;
 mod seen;
 mod trimmed;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::Context;
-use kube::Client;
 use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Api, Client, Resource};
 
 pub use pods::KubernetesPods;
 pub use records::KubernetesRecords;
@@ -67,5 +68,21 @@ impl Cluster {
     /// The namespace in which Stint works.
     pub fn namespace(&self) -> &str {
         &self.namespace
+    }
+
+    fn api<K>(&self) -> Api<K>
+    where
+        K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
+    {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// The labels of everything that belongs to one runner.
+    fn labels(&self, runner: &str) -> BTreeMap<String, String> {
+        BTreeMap::from([
+            ("app.kubernetes.io/managed-by".to_owned(), "stint".to_owned()),
+            (INSTALLATION_LABEL.to_owned(), self.installation.clone()),
+            (RUNNER_LABEL.to_owned(), runner.to_owned()),
+        ])
     }
 }

@@ -10,10 +10,10 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use kube::Resource;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
-use kube::{Api, Resource};
 use runner_core::budget::Figures;
-use runner_core::job::{JobKey, JobReport, READ_PREFIX, Standing, Told};
+use runner_core::job::{Finding, JobKey, JobReport, READ_PREFIX, Standing, Told};
 use runner_core::lifecycle::{Runner as CoreRunner, RunnerFact};
 use runner_core::plan::NewRunner;
 use runner_core::quota::Past;
@@ -29,10 +29,9 @@ use super::documents::DocumentsInCluster;
 use super::errors::{call_error, delete};
 use super::reservations::Reservations;
 use super::seen::{SeenJob, SeenRunner};
-use super::{Cluster, FINALIZER, INSTALLATION_LABEL, RUNNER_LABEL};
+use super::{Cluster, FINALIZER, INSTALLATION_LABEL};
 use crate::clock;
-use crate::config::records::RunnerJobStatus;
-use crate::config::{Documents, Problem, Runner, RunnerJob, convert};
+use crate::config::{Documents, Problem, Runner, RunnerJob, conditions, convert};
 use crate::ports::{CallError, CallErrorKind, CallResult, Observed, Records, Stored};
 
 /// Records and documents in a namespace of a cluster.
@@ -95,14 +94,18 @@ impl KubernetesRecords {
             }
         }
     }
-}
 
-impl Cluster {
-    pub(super) fn api<K>(&self) -> Api<K>
-    where
-        K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
-    {
-        Api::namespaced(self.client.clone(), &self.namespace)
+    async fn patch_job_status(&self, job: &JobKey, status: serde_json::Value) -> CallResult<()> {
+        let name = job.to_string();
+        let patch = Patch::Merge(json!({ "status": status }));
+        let stored = self
+            .cluster
+            .api::<RunnerJob>()
+            .patch_status(&name, &PatchParams::default(), &patch)
+            .await
+            .map_err(|error| call_error("write a RunnerJob's status", &error))?;
+        self.jobs.apply(&name, version_of(&stored), SeenJob::of(&stored));
+        Ok(())
     }
 }
 
@@ -194,29 +197,27 @@ impl Records for KubernetesRecords {
     }
 
     async fn report(&self, job: &JobKey, report: &JobReport) -> CallResult<()> {
-        let name = job.to_string();
-        let known = self.jobs.get(&name).and_then(|seen| seen.admitted);
-        let conditions = convert::job_conditions(report, known, clock::now());
-        let status = RunnerJobStatus { conditions, ..convert::job_status(report) };
-        // A merge patch needs the absent fields spelled out, so that old values go.
-        let mut value = json!({
-            "state": null, "reason": null, "class": null, "runner": null, "conclusion": null,
-            "retryAfter": null, "endedAt": null, "conditions": null,
-        });
-        if let (Some(fields), Ok(serde_json::Value::Object(set))) =
-            (value.as_object_mut(), serde_json::to_value(&status))
-        {
-            fields.extend(set);
+        let known = self.jobs.get(&job.to_string()).and_then(|seen| seen.admitted);
+        let mut status = convert::report_patch(report);
+        let conditions = conditions::of(report, known, clock::now());
+        if let (Some(fields), Ok(conditions)) = (status.as_object_mut(), serde_json::to_value(conditions)) {
+            fields.insert("conditions".to_owned(), conditions);
         }
-        let patch = Patch::Merge(json!({"status": value}));
-        let stored = self
-            .cluster
-            .api::<RunnerJob>()
-            .patch_status(&name, &PatchParams::default(), &patch)
-            .await
-            .map_err(|error| call_error("write a RunnerJob's status", &error))?;
-        self.jobs.apply(&name, version_of(&stored), SeenJob::of(&stored));
-        Ok(())
+        self.patch_job_status(job, status).await
+    }
+
+    async fn note(&self, job: &JobKey, finding: &Finding) -> CallResult<()> {
+        if let Some(known) = self.jobs.get(&job.to_string()) {
+            let mut after = known.job.found.clone();
+            after.add(finding.clone());
+            if after == known.job.found {
+                return Ok(());
+            }
+        }
+        match self.patch_job_status(job, convert::finding_patch(finding)).await {
+            Err(error) if error.kind == CallErrorKind::NotFound => Ok(()),
+            result => result,
+        }
     }
 
     async fn expire(&self, job: &JobKey) -> CallResult<()> {
@@ -376,16 +377,5 @@ impl Records for KubernetesRecords {
 
     async fn note_budgets(&self, figures: &[Figures]) -> CallResult<()> {
         self.documents.note_budgets(figures).await
-    }
-}
-
-impl Cluster {
-    /// The labels of everything that belongs to one runner.
-    pub(super) fn labels(&self, runner: &str) -> BTreeMap<String, String> {
-        BTreeMap::from([
-            ("app.kubernetes.io/managed-by".to_owned(), "stint".to_owned()),
-            (INSTALLATION_LABEL.to_owned(), self.installation.clone()),
-            (RUNNER_LABEL.to_owned(), runner.to_owned()),
-        ])
     }
 }

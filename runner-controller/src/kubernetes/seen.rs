@@ -5,7 +5,7 @@ use kube::Resource;
 use runner_core::job::Job;
 use runner_core::lifecycle::Runner as CoreRunner;
 
-use crate::config::{Runner, RunnerJob, convert};
+use crate::config::{Runner, RunnerJob, conditions, convert};
 
 /// A `RunnerJob`.
 #[derive(Clone, PartialEq)]
@@ -21,7 +21,7 @@ impl SeenJob {
         Self {
             job: convert::job(record),
             uid: record.meta().uid.clone().unwrap_or_default(),
-            admitted: convert::admitted(record),
+            admitted: conditions::admitted(record),
         }
     }
 }

@@ -8,7 +8,8 @@ mod rows;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use runner_core::budget::Period;
-use sqlx::sqlite::SqlitePool;
+use runner_core::job::JobKey;
+use sqlx::sqlite::{SqlitePool, SqliteRow};
 
 use crate::ports::{CallResult, Charges, KeptLogs, Ledger, LedgerRow};
 use crate::sqlite::{self, Location, Schema};
@@ -68,12 +69,24 @@ impl Ledger for SqliteLedger {
             .fetch_all(&self.pool)
             .await
             .map_err(|error| sqlite::failed("cannot read the ledger", &error))?;
-        found
-            .iter()
-            .map(|row| {
-                rows::read(row).map_err(|error| sqlite::failed("cannot read a row of the ledger", &error))
-            })
-            .collect()
+        read_all(&found)
+    }
+
+    async fn rows_of(&self, job: &JobKey) -> CallResult<Vec<LedgerRow>> {
+        let found = sqlx::query(
+            "SELECT * FROM ledger
+             WHERE job_source = ?1 AND job_id = ?2 AND job_attempt = ?3
+                OR job_id IS NULL
+                   AND started_for_source = ?1 AND started_for_id = ?2 AND started_for_attempt = ?3
+             ORDER BY number",
+        )
+        .bind(&job.source)
+        .bind(&job.id)
+        .bind(job.attempt)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(|error| sqlite::failed("cannot read the ledger", &error))?;
+        read_all(&found)
     }
 
     async fn charges(&self, periods: &[Period], after: u64) -> CallResult<Charges> {
@@ -141,6 +154,13 @@ impl Ledger for SqliteLedger {
             .map_err(|error| sqlite::failed("cannot forget old logs", &error))?;
         Ok(())
     }
+}
+
+fn read_all(found: &[SqliteRow]) -> CallResult<Vec<LedgerRow>> {
+    found
+        .iter()
+        .map(|row| rows::read(row).map_err(|error| sqlite::failed("cannot read a row of the ledger", &error)))
+        .collect()
 }
 
 /// The last [`LOG_LIMIT`] bytes of a text, or a few less, so that no character is cut.

@@ -5,7 +5,7 @@
 //! to a type later gets `#[serde(default)]`, since older files lack it.
 
 use jiff::Timestamp;
-use runner_core::job::{JobAction, JobDescription, JobKey, JobReport, Standing};
+use runner_core::job::{Findings, JobAction, JobDescription, JobKey, JobReport, Standing};
 use runner_core::labels::Matched;
 use runner_core::lifecycle::{AgentFacts, GroupFacts, Launched, Registered, Runner, RunnerFacts, Teardown};
 use runner_core::setup::{PlaceKind, Scope, Size};
@@ -67,6 +67,7 @@ macro_rules! optional {
 
 json!(JobDescription, DescriptionForm);
 json!(JobReport, ReportForm);
+json!(Findings, FindingsForm);
 json!(Runner, RunnerForm);
 optional!(optional_registered, Registered, "RegisteredForm");
 optional!(optional_launched, Launched, "LaunchedForm");
@@ -110,6 +111,12 @@ struct DescriptionForm {
     labels: Vec<String>,
     #[serde(default)]
     created_at: Option<Timestamp>,
+    #[serde(default)]
+    run: Option<String>,
+    #[serde(default)]
+    head_sha: Option<String>,
+    #[serde(default)]
+    head_branch: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -126,6 +133,19 @@ struct ReportForm {
     counted: u32,
     retry_after: Option<Timestamp>,
     ended_at: Option<Timestamp>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Findings", rename_all = "camelCase")]
+struct FindingsForm {
+    #[serde(default)]
+    protected_branch: Option<bool>,
+    #[serde(default)]
+    notice_begun: Option<Timestamp>,
+    #[serde(default)]
+    notice_id: Option<String>,
+    #[serde(default)]
+    notice_ended: Option<Timestamp>,
 }
 
 #[derive(Serialize, Deserialize)]

@@ -6,6 +6,7 @@
 mod error;
 mod memory;
 mod mirror;
+mod rows;
 mod store;
 
 use std::collections::{BTreeMap, HashMap};
@@ -15,7 +16,7 @@ use async_trait::async_trait;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
-use runner_core::job::{JobKey, JobReport, Told};
+use runner_core::job::{Finding, JobKey, JobReport, Told};
 use runner_core::lifecycle::{Runner, RunnerFact};
 use runner_core::plan::NewRunner;
 use runner_core::quota::Past;
@@ -30,8 +31,11 @@ use crate::config::{Documents, Problem};
 use crate::ports::{CallError, CallErrorKind, CallResult, Observed, Records, Stored};
 use crate::sqlite::{self, Location, Schema};
 
-const SCHEMA: Schema =
-    Schema { what: "records", application_id: 0x5374_5265, migrations: &[include_str!("schema_1.sql")] };
+const SCHEMA: Schema = Schema {
+    what: "records",
+    application_id: 0x5374_5265,
+    migrations: &[include_str!("schema_1.sql"), include_str!("schema_2.sql")],
+};
 
 /// Records in one SQLite file. Clones share them.
 #[derive(Clone, Debug)]
@@ -225,6 +229,14 @@ impl Records for LocalRecords {
         let (job, report) = (job.clone(), report.clone());
         self.write("cannot write a job's report", move |db, _| {
             async move { Ok(((), store::report(db, &job, report).await?)) }.boxed()
+        })
+        .await
+    }
+
+    async fn note(&self, job: &JobKey, finding: &Finding) -> CallResult<()> {
+        let (job, finding) = (job.clone(), finding.clone());
+        self.write("cannot note what was found of a job", move |db, _| {
+            async move { Ok(((), store::note(db, &job, finding).await?)) }.boxed()
         })
         .await
     }

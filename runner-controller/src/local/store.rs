@@ -5,17 +5,18 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use runner_core::job::{Job, JobFact, JobKey, JobReport, READ_PREFIX, Told};
+use runner_core::job::{Finding, Job, JobFact, JobKey, JobReport, READ_PREFIX, Told};
 use runner_core::lifecycle::{Runner, RunnerFact, RunnerFacts};
 use runner_core::plan::NewRunner;
 use runner_core::quota::Past;
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::Row;
-use sqlx::sqlite::{SqliteConnection, SqliteRow};
+use sqlx::sqlite::SqliteConnection;
 
 use super::error::{StoreError, StoreResult};
 use super::memory::{Change, StoredRecords};
-use super::mirror::{Json, action_of, action_word};
+use super::mirror::{Json, action_word};
+use super::rows::{read_fact, read_job, read_key};
 use crate::config::admission::{self, ChangeRecord};
 use crate::ports::{CallErrorKind, Stored};
 
@@ -97,14 +98,21 @@ pub(super) async fn report(
     if job.report == report {
         return Ok(Change::Nothing);
     }
-    sqlx::query("UPDATE jobs SET report = ? WHERE source = ? AND job_id = ? AND attempt = ?")
-        .bind(report.to_json()?)
-        .bind(&key.source)
-        .bind(&key.id)
-        .bind(key.attempt)
-        .execute(db)
-        .await?;
+    let update = "UPDATE jobs SET report = ? WHERE source = ? AND job_id = ? AND attempt = ?";
+    write_column(db, key, update, report.to_json()?).await?;
     job.report = report;
+    Ok(Change::Job(Box::new(job)))
+}
+
+pub(super) async fn note(db: &mut SqliteConnection, key: &JobKey, finding: Finding) -> StoreResult<Change> {
+    let Some(mut job) = look_up_job(db, key).await? else { return Ok(Change::Nothing) };
+    let before = job.found.clone();
+    job.found.add(finding);
+    if job.found == before {
+        return Ok(Change::Nothing);
+    }
+    let update = "UPDATE jobs SET found = ? WHERE source = ? AND job_id = ? AND attempt = ?";
+    write_column(db, key, update, job.found.to_json()?).await?;
     Ok(Change::Job(Box::new(job)))
 }
 
@@ -277,6 +285,16 @@ async fn raise_epoch(db: &mut SqliteConnection, epoch: &mut i64) -> StoreResult<
     Ok(())
 }
 
+async fn write_column(
+    db: &mut SqliteConnection,
+    key: &JobKey,
+    update: &'static str,
+    value: String,
+) -> StoreResult<()> {
+    sqlx::query(update).bind(value).bind(&key.source).bind(&key.id).bind(key.attempt).execute(db).await?;
+    Ok(())
+}
+
 async fn remember(db: &mut SqliteConnection, past: &Past) -> StoreResult<()> {
     let changes = serde_json::to_string(&admission::past_records(past))?;
     sqlx::query("UPDATE reservations_epoch SET changes = ?").bind(changes).execute(db).await?;
@@ -324,16 +342,19 @@ async fn refresh_fact(db: &mut SqliteConnection, key: &JobKey, fact: &JobFact) -
 }
 
 async fn find_job(db: &mut SqliteConnection, key: &JobKey) -> StoreResult<Job> {
+    let unknown = || StoreError::call(CallErrorKind::NotFound, format!("there is no record of job {key}"));
+    look_up_job(db, key).await?.ok_or_else(unknown)
+}
+
+async fn look_up_job(db: &mut SqliteConnection, key: &JobKey) -> StoreResult<Option<Job>> {
     let row = sqlx::query("SELECT * FROM jobs WHERE source = ? AND job_id = ? AND attempt = ?")
         .bind(&key.source)
         .bind(&key.id)
         .bind(key.attempt)
         .fetch_optional(&mut *db)
-        .await?
-        .ok_or_else(|| {
-            StoreError::call(CallErrorKind::NotFound, format!("there is no record of job {key}"))
-        })?;
-    Ok(Job { facts: facts_of(db, key).await?, ..read_job(&row)? })
+        .await?;
+    let Some(row) = row else { return Ok(None) };
+    Ok(Some(Job { facts: facts_of(db, key).await?, ..read_job(&row)? }))
 }
 
 async fn facts_of(db: &mut SqliteConnection, key: &JobKey) -> StoreResult<Vec<JobFact>> {
@@ -357,42 +378,4 @@ async fn find_runner(db: &mut SqliteConnection, name: &str) -> StoreResult<Runne
             Err(StoreError::call(CallErrorKind::NotFound, format!("there is no record of runner {name}")))
         }
     }
-}
-
-fn read_key(row: &SqliteRow) -> StoreResult<JobKey> {
-    Ok(JobKey {
-        source: row.try_get("source")?,
-        id: row.try_get("job_id")?,
-        attempt: row.try_get("attempt")?,
-    })
-}
-
-/// A job without its facts.
-fn read_job(row: &SqliteRow) -> StoreResult<Job> {
-    Ok(Job {
-        key: read_key(row)?,
-        description: Json::from_json(row.try_get("description")?)?,
-        stored_at: read_time(row, "stored_at")?,
-        facts: Vec::new(),
-        report: Json::from_json(row.try_get("report")?)?,
-    })
-}
-
-fn read_fact(row: &SqliteRow) -> StoreResult<JobFact> {
-    let word: &str = row.try_get("action")?;
-    let action = action_of(word)
-        .ok_or_else(|| StoreError::call(CallErrorKind::Refused, format!("unknown action {word} of a job")))?;
-    Ok(JobFact {
-        id: row.try_get("id")?,
-        action,
-        heard_at: read_time(row, "heard_at")?,
-        runner: row.try_get("runner")?,
-        conclusion: row.try_get("conclusion")?,
-    })
-}
-
-fn read_time(row: &SqliteRow, column: &str) -> StoreResult<Timestamp> {
-    row.try_get::<&str, _>(column)?
-        .parse()
-        .map_err(|error| StoreError::call(CallErrorKind::Refused, format!("{column} is not a time: {error}")))
 }

@@ -1,7 +1,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use runner_core::job::{Job, JobAction, JobDescription, JobFact, Standing};
+use runner_core::job::{Finding, Findings, Job, JobAction, JobDescription, JobFact, Standing};
 use runner_core::labels::Matched;
 use runner_core::lifecycle::{GroupFacts, Registered};
 use runner_core::setup::{PlaceKind, Scope, Size};
@@ -33,6 +33,9 @@ fn told(job: &str, fact: JobFact) -> Told {
         workflow: Some("CI".to_owned()),
         url: None,
         labels: vec!["stint".to_owned()],
+        run: None,
+        head_sha: None,
+        head_branch: None,
     };
     Told { key: key(job), description, fact }
 }
@@ -163,6 +166,37 @@ async fn a_report_is_shown_and_one_of_an_unknown_job_is_not_found() {
     assert_eq!(job(&records, "1").unwrap().report, report);
     let error = records.report(&key("2"), &report).await.unwrap_err();
     assert_eq!(error.kind, CallErrorKind::NotFound);
+}
+
+#[tokio::test]
+async fn what_was_found_of_a_job_is_set_once_and_outlives_its_reports_and_the_process() {
+    let folder = folder();
+    let records = in_file(&folder.file).await;
+    records.tell(&queued("1")).await.unwrap();
+    let findings = [
+        Finding::ProtectedBranch(true),
+        Finding::NoticeBegun(at(1)),
+        Finding::NoticeId("77".to_owned()),
+        Finding::ProtectedBranch(false),
+        Finding::NoticeId("78".to_owned()),
+    ];
+    for finding in &findings {
+        records.note(&key("1"), finding).await.unwrap();
+    }
+    let report = JobReport { standing: Standing::Waiting, ..JobReport::default() };
+    records.report(&key("1"), &report).await.unwrap();
+    records.note(&key("unknown"), &findings[0]).await.unwrap();
+    let expect = Findings {
+        protected_branch: Some(true),
+        notice_begun: Some(at(1)),
+        notice_id: Some("77".to_owned()),
+        notice_ended: None,
+    };
+    assert_eq!(job(&records, "1").unwrap().found, expect);
+    records.close().await;
+    let again = in_file(&folder.file).await;
+    assert_eq!(job(&again, "1").unwrap().found, expect);
+    assert!(job(&again, "unknown").is_none());
 }
 
 #[tokio::test]

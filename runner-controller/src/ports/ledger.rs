@@ -17,6 +17,8 @@ pub trait Ledger: Send + Sync {
     async fn commit(&self, row: &LedgerRow) -> CallResult<bool>;
     /// All rows, oldest first.
     async fn rows(&self) -> CallResult<Vec<LedgerRow>>;
+    /// The rows of runners that ran a job, or were started for it and ran nothing, oldest first.
+    async fn rows_of(&self, job: &JobKey) -> CallResult<Vec<LedgerRow>>;
     /// What the rows with a number above `after` charge in each of these periods, by when their meter stopped, all as of
     /// one moment. Numbers begin at 1 and grow in the order in which rows become visible.
     async fn charges(&self, periods: &[Period], after: u64) -> CallResult<Charges>;

@@ -17,8 +17,8 @@ use crate::clock;
 use crate::config::{Problem, Resolved, ResolvedSource};
 use crate::intake::{IntakeRules, IntakeSource};
 use crate::ports::{
-    CallError, CallErrorKind, CallResult, Credential, Deregistered, JobReading, Provider, Records,
-    Registration,
+    CallError, CallErrorKind, CallResult, CheckRun, Credential, Deregistered, JobReading, Provider,
+    Published, Records, Registration,
 };
 use crate::providers::github::{GitHubAuth, GitHubProvider, GitHubSettings};
 use crate::telemetry::{Metrics, Peer};
@@ -91,6 +91,19 @@ impl Provider for Gated {
 
     async fn read_job(&self, job: &JobKey, what: &JobDescription) -> CallResult<Option<JobReading>> {
         self.minded("read-job", self.provider.read_job(job, what)).await
+    }
+
+    async fn is_of_protected_branch(&self, what: &JobDescription) -> CallResult<bool> {
+        self.minded("read-branch", self.provider.is_of_protected_branch(what)).await
+    }
+
+    async fn publish(&self, notice: &CheckRun) -> CallResult<Published> {
+        // Not minded by all: runners go on while calls are spared for them.
+        if let Some(left) = self.provider.spares_calls_for() {
+            let message = format!("source {} has few calls left, which runners may need", self.source);
+            return Err(CallError::new(CallErrorKind::Throttled(Some(left)), message));
+        }
+        self.minded("publish", self.provider.publish(notice)).await
     }
 }
 

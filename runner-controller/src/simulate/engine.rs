@@ -296,8 +296,8 @@ impl Engine<'_> {
                         self.forget(job);
                     }
                 }
-                // Nothing is reserved by name alone here: a start has its record at once.
-                Action::Unreserve { .. } => {}
+                // Nothing is reserved by name alone here: a start has its record at once. Branches are told beforehand.
+                Action::Unreserve { .. } | Action::ReadBranch { .. } => {}
             }
         }
     }

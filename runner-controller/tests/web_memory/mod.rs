@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use axum::Router;
 use jiff::Timestamp;
 use runner_core::budget::Period;
-use runner_core::job::{Job, JobKey, JobReport, Told};
+use runner_core::job::{Finding, Findings, Job, JobKey, JobReport, Told};
 use runner_core::lifecycle::{Runner, RunnerFact};
 use runner_core::plan::NewRunner;
 use runner_core::quota::Past;
@@ -66,6 +66,7 @@ impl Records for Memory {
                 stored_at: told.fact.heard_at,
                 facts: vec![told.fact.clone()],
                 report: JobReport::default(),
+                found: Findings::default(),
             });
             return Ok(Stored::NewJob);
         };
@@ -99,6 +100,9 @@ impl Records for Memory {
     }
     async fn report(&self, _: &JobKey, _: &JobReport) -> CallResult<()> {
         unreachable!("web and intake do not report")
+    }
+    async fn note(&self, _: &JobKey, _: &Finding) -> CallResult<()> {
+        unreachable!("web and intake find nothing out")
     }
     async fn expire(&self, _: &JobKey) -> CallResult<()> {
         unreachable!("web and intake do not expire")
@@ -149,6 +153,9 @@ impl Ledger for Memory {
     async fn rows(&self) -> CallResult<Vec<LedgerRow>> {
         trouble(&self.ledger_trouble)?;
         Ok(self.rows.lock().unwrap().clone())
+    }
+    async fn rows_of(&self, _: &JobKey) -> CallResult<Vec<LedgerRow>> {
+        unreachable!("web asks for all rows")
     }
     async fn charges(&self, _: &[Period], _: u64) -> CallResult<Charges> {
         unreachable!("web sums nothing up")

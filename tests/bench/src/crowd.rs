@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
-use runner_core::job::{Job, JobAction, JobDescription, JobFact, JobKey, JobReport};
+use runner_core::job::{Findings, Job, JobAction, JobDescription, JobFact, JobKey, JobReport};
 use runner_core::lifecycle::{
     GroupFacts, Launched, Machine, MachinePhase, Registered, Runner, RunnerFact, RunnerFacts,
 };
@@ -43,6 +43,7 @@ pub fn waiting(count: usize) -> Snapshot {
                 }
                 Action::Step { .. }
                 | Action::ReadJob { .. }
+                | Action::ReadBranch { .. }
                 | Action::Expire { .. }
                 | Action::Unreserve { .. } => {}
             }
@@ -112,10 +113,14 @@ fn job(id: usize, of: usize) -> Job {
             url: None,
             labels: vec![if id.is_multiple_of(7) { "big" } else { "small" }.to_owned()],
             created_at: Some(queued),
+            run: Some(id.to_string()),
+            head_sha: Some(format!("{id:040x}")),
+            head_branch: Some("main".to_owned()),
         },
         stored_at: queued,
         facts: vec![fact("hook", JobAction::Queued, queued, None)],
         report: JobReport::default(),
+        found: Findings::default(),
     }
 }
 
@@ -130,6 +135,7 @@ fn setup() -> Setup {
         name: "acme".to_owned(),
         unavailable: None,
         allow_public: false,
+        notice_after: None,
         owners: (0..20).map(|owner| format!("owner-{owner}")).collect(),
         repositories: Vec::new(),
         register_at: RegisterAt::default(),
@@ -163,6 +169,7 @@ fn setup() -> Setup {
     let by = |dimension: &[Dimension]| dimension.iter().copied().collect();
     let about = |dimension: Dimension, pattern: &str| JobMatch {
         patterns: BTreeMap::from([(dimension, vec![Glob::new(pattern)])]),
+        ..JobMatch::default()
     };
     let runners = |most: u64| Caps { runners: Some(most), ..Caps::default() };
     let cores = |most: u64| Caps { cpu_millis: Some(most * 1000), ..Caps::default() };

@@ -174,7 +174,9 @@ impl<'a> Usage<'a> {
         let (mut place_limits, mut paused) = (Vec::new(), None);
         for (limit, of_places) in self.limits.clone() {
             let covered = Dimension::ALL.into_iter().filter(|one| *one != Dimension::Place).zip(&values);
-            if !covered.into_iter().all(|(dimension, value)| limit.matches.covers(dimension, value)) {
+            if !limit.matches.covers_branch(purpose.protected_branch)
+                || !covered.into_iter().all(|(dimension, value)| limit.matches.covers(dimension, value))
+            {
                 continue;
             }
             if of_places {
@@ -197,10 +199,9 @@ impl<'a> Usage<'a> {
         let of_owner = self.shares_of(&counters, owner, owner_weight, true);
         let of_repository = self.shares_of(&counters, repository, repository_weight, false);
         let rule = setup.settings.priorities.iter().find(|rule| {
-            Dimension::ALL
-                .into_iter()
-                .zip(&values)
-                .all(|(dimension, value)| rule.matches.covers(dimension, value))
+            let mut all = Dimension::ALL.into_iter().zip(&values);
+            rule.matches.covers_branch(purpose.protected_branch)
+                && all.all(|(dimension, value)| rule.matches.covers(dimension, value))
         });
         Profile {
             class,

@@ -30,7 +30,14 @@ fn room(setup: &Setup, small: u32, large: u32, reserved: usize) -> Option<&'stat
 }
 
 fn purpose(matched: &Matched) -> Purpose<'_> {
-    Purpose { source: "acme", owner: "acme", repository: "acme/web", workflow: "", matched }
+    Purpose {
+        source: "acme",
+        owner: "acme",
+        repository: "acme/web",
+        workflow: "",
+        protected_branch: false,
+        matched,
+    }
 }
 
 fn room_for<'a>(usage: &mut Usage<'a>, matched: &'a Matched) -> Result<(), Reason> {

@@ -74,7 +74,7 @@ fn what_is_spent_is_what_matches_in_the_budgets_currency() {
     ];
     let check = |patterns: &[(Dimension, &str)], expect: &str| {
         let globs = patterns.iter().map(|(dimension, glob)| (*dimension, vec![Glob::new(glob)]));
-        let matches = JobMatch { patterns: globs.collect() };
+        let matches = JobMatch { patterns: globs.collect(), ..JobMatch::default() };
         let spent = Budget { matches, ..budget("b", "1") }.spent(&charges);
         assert_eq!(spent, sum(expect), "{patterns:?}");
     };

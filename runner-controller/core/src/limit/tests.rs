@@ -30,7 +30,8 @@ fn a_match_takes_one_of_each_dimension_given() {
     let globs = |names: &[&str]| names.iter().map(|name| Glob::new(name)).collect::<Vec<_>>();
     let all = JobMatch::default();
     assert!(Dimension::ALL.into_iter().all(|dimension| all.covers(dimension, "anything")));
-    let some = JobMatch { patterns: BTreeMap::from([(Dimension::Owner, globs(&["acme", "b*"]))]) };
+    let patterns = BTreeMap::from([(Dimension::Owner, globs(&["acme", "b*"]))]);
+    let some = JobMatch { patterns, ..JobMatch::default() };
     let check = |value, expect| assert_eq!(some.covers(Dimension::Owner, value), expect, "{value}");
     check("acme", true);
     check("beta", true);
@@ -44,7 +45,7 @@ fn a_limit_is_shared_unless_its_counters_belong_to_one() {
         let owners = owner.map(|owner| (Dimension::Owner, vec![Glob::new(owner)]));
         let limit = ConcurrencyLimit {
             group_by: group_by.iter().copied().collect(),
-            matches: JobMatch { patterns: owners.into_iter().collect() },
+            matches: JobMatch { patterns: owners.into_iter().collect(), ..JobMatch::default() },
             ..ConcurrencyLimit::default()
         };
         let found = (limit.is_shared_by_owners(), limit.is_shared_by_repositories());

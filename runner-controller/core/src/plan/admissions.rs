@@ -156,6 +156,9 @@ impl<'a> Pass<'a> {
             let (source, why) = (source.name.clone(), why.clone());
             return Err(Outcome::wait(Reason::SourceUnavailable { source, why }));
         }
+        if self.branch_is_open(view, wants) {
+            return Err(Outcome::wait(Reason::ReadingBranch));
+        }
         Ok((wants, class, size))
     }
 

@@ -23,6 +23,7 @@ struct Alike<'a> {
     public: bool,
     workflow: Option<&'a str>,
     labels: &'a [String],
+    protected_branch: bool,
 }
 
 impl<'a> Alike<'a> {
@@ -35,6 +36,7 @@ impl<'a> Alike<'a> {
             public: what.public,
             workflow: what.workflow.as_deref(),
             labels: &what.labels,
+            protected_branch: job.found.protected_branch.unwrap_or_default(),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! `plan` as a whole: single passes, properties of any pass, and whole worlds in simulated time.
 
+mod branches;
 mod budgets;
 mod fairness;
 mod limits;

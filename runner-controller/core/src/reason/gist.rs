@@ -16,6 +16,7 @@ const GISTS: [(&str, &str); super::Reason::CODES.len()] = [
     ("BudgetUnknown", "What is spent of a budget is not known: the ledger cannot be read."),
     ("AwaitingApproval", "The source holds the job back."),
     ("ConfirmingWithSource", "The source is asked whether the job still waits."),
+    ("ReadingBranch", "The source is asked whether the job's branch is protected."),
     ("SourceUnavailable", "No runner can register with the source now."),
     ("NoPlace", "There is no place to run."),
     ("PlaceUnknown", "The class names a place that does not exist."),

@@ -49,6 +49,9 @@ impl Reason {
             Reason::ConfirmingWithSource => {
                 "nothing to do: the answer comes within a minute, unless the source cannot be reached".to_owned()
             }
+            Reason::ReadingBranch => "nothing to do: the answer comes by itself; the controller's log tells if the source \
+                                      refuses to say"
+                .to_owned(),
             Reason::SourceUnavailable { source, .. } => {
                 format!("kubectl describe runnersource {source}: mend what its status names")
             }

@@ -52,6 +52,10 @@ impl Reason {
                 "the source is asked whether the job still waits, before a runner is started for it"
                     .to_owned()
             }
+            Reason::ReadingBranch => {
+                "the source is asked whether the job's branch is protected, which a limit or priority turns on"
+                    .to_owned()
+            }
             Reason::SourceUnavailable { source, why } => {
                 format!("no runner can register with source {source}: {why}")
             }

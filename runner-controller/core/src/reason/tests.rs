@@ -21,6 +21,7 @@ fn every() -> Vec<Reason> {
         Reason::BudgetUnknown { budget: text() },
         Reason::AwaitingApproval,
         Reason::ConfirmingWithSource,
+        Reason::ReadingBranch,
         Reason::SourceUnavailable { source: text(), why: text() },
         Reason::NoPlace,
         Reason::PlaceUnknown { class: text(), place: text() },

@@ -46,6 +46,10 @@ fn a_budget_has_defaults_for_all_but_amount_and_period() {
 
 #[test]
 fn what_a_budget_cannot_be_is_refused_with_field_value_and_remedy() {
+    refused(
+        "{amount: '10', per: Day, match: {protectedBranch: true}}",
+        &["match.protectedBranch", "remove it"],
+    );
     refused("{per: Day}", &["spec.amount is missing"]);
     refused("{amount: '10'}", &["spec.per is missing"]);
     refused("{amount: 10, per: Day}", &["spec.amount must be text", "\"10\""]);

@@ -26,6 +26,10 @@ fn a_limit_is_read_with_all_it_says() {
     let limit = limit.unwrap().unwrap();
     assert_eq!(limit.caps, Caps { runners: Some(3), cpu_millis: Some(1500), memory_bytes: Some(4 << 30) });
     assert_eq!(limit.group_by, BTreeSet::from([Dimension::Owner, Dimension::Repository]));
+    assert_eq!(limit.matches.protected_branch, None);
+    let branch = |is: &str| read(&format!("{{match: {{protectedBranch: {is}}}, max: {{runners: 1}}}}"));
+    assert_eq!(branch("true").unwrap().unwrap().matches.protected_branch, Some(true));
+    assert_eq!(branch("false").unwrap().unwrap().matches.protected_branch, Some(false));
     let owners = &limit.matches.patterns[&Dimension::Owner];
     assert!(owners[0].matches("ACME") && owners[1].matches("beta") && limit.is_of_places());
     assert_eq!(limit.weights, BTreeMap::from([("acme".to_owned(), 3)]));
@@ -42,6 +46,10 @@ fn what_a_limit_cannot_be_is_refused_with_field_value_and_remedy() {
     refused("{max: {runners: 1}, weights: {acme: 0}}", &["weights.acme", "at least 1"]);
     refused("{max: {runners: 1}, groupBy: [team]}", &["spec.groupBy[0]", "\"team\"", "repository"]);
     refused("{max: {runners: 1}, match: {owner: acme}}", &["spec.match.owner", "owners"]);
+    refused(
+        "{max: {runners: 1}, match: {protectedBranch: main}}",
+        &["spec.match.protectedBranch", "true or false"],
+    );
     refused("{max: {runners: 1}, match: {owners: []}}", &["spec.match.owners is empty"]);
     assert!(read("{paused: true}").unwrap().unwrap().paused);
     assert_eq!(read("{max: {runners: 0}}").unwrap().unwrap().caps.runners, Some(0));
@@ -56,6 +64,9 @@ fn what_a_limit_is_about_is_shown_in_words() {
     };
     assert_eq!(spec.shown(), "owner acme or b*, class big");
     assert_eq!(MatchSpec::default().shown(), "all");
+    let branch = |is| MatchSpec { protected_branch: Some(is), ..spec.clone() }.shown();
+    assert_eq!(branch(true), "owner acme or b*, class big, a protected branch");
+    assert_eq!(branch(false), "owner acme or b*, class big, no protected branch");
 }
 
 #[test]
@@ -64,6 +75,8 @@ fn priorities_are_a_list_in_which_the_first_match_holds() {
     assert_eq!(rules.iter().map(|rule| rule.priority).collect::<Vec<_>>(), [10, -1]);
     assert!(rules[0].matches.patterns[&Dimension::Workflow][0].matches("deploy to prod"));
     assert_eq!(rules[1].matches, JobMatch::default());
+    let rules = priorities("- {match: {protectedBranch: true}, priority: 10}").unwrap();
+    assert_eq!(rules[0].matches.protected_branch, Some(true));
     for (text, word) in [
         ("- {match: {}}", "priority"),
         ("- {priority: high}", "priority: 10"),

@@ -124,6 +124,8 @@ fn every_default_is_told_with_its_origin() {
     check("RunnerSource", "github.owners", "acme", From::Document);
     check("RunnerSource", "github.repositories", "none", From::Default);
     check("RunnerSource", "github.publicRepositories", "Refuse", From::Default);
+    check("RunnerSource", "github.report.checkRuns", "true", From::Default);
+    check("RunnerSource", "github.report.after", "1m", From::Default);
     check("RunnerClass", "maxRunners", "20", From::Document);
     check("RunnerClass", "maxAttempts", "3", From::Default);
     check("RunnerClass", "deadlines.running", "15m", From::Default);
@@ -152,6 +154,23 @@ fn what_a_source_cannot_be_is_refused_with_field_value_and_remedy() {
         &["github.apiUrl", "\"ghe.local\"", "https://HOST"],
     );
     check("secretRef: x, owners: [a], proxy: 'socks5://u:pw@h:1'", &["github.proxy", "\"h:1\"", "http://"]);
+}
+
+#[test]
+fn check_runs_are_shown_after_a_while_unless_a_source_says_otherwise() {
+    #[track_caller]
+    fn check(report: &str, expect: Option<i64>) {
+        let resolved = resolved(&source_with(&format!("owners: [a], secretRef: s{report}")), &[]);
+        assert!(resolved.problems.is_empty(), "{:?}", resolved.problems);
+        let after = resolved.setup.sources["s"].notice_after.map(|after| after.as_secs());
+        assert_eq!(after, expect, "{report}");
+    }
+    check("", Some(60));
+    check(", report: {after: 5m}", Some(300));
+    check(", report: {checkRuns: true}", Some(60));
+    check(", report: {checkRuns: false, after: 5m}", None);
+    let wrong = resolved(&source_with("owners: [a], secretRef: s, report: {after: soon}"), &[]);
+    one_problem(&wrong, "RunnerSource", &["github.report.after", "\"soon\"", "90s"]);
 }
 
 #[test]

@@ -19,8 +19,17 @@ fn key() -> impl Strategy<Value = JobKey> {
 
 fn description() -> impl Strategy<Value = JobDescription> {
     let labels = prop::collection::vec(text(), 0..4);
-    (text(), text(), any::<bool>(), text(), of(text()), of(text()), labels, of(moment())).prop_map(
-        |(owner, repository, public, name, workflow, url, labels, created_at)| JobDescription {
+    let optional = prop::array::uniform5(of(text()));
+    (text(), text(), any::<bool>(), text(), optional, labels, of(moment())).prop_map(
+        |(
+            owner,
+            repository,
+            public,
+            name,
+            [workflow, url, run, head_sha, head_branch],
+            labels,
+            created_at,
+        )| JobDescription {
             owner,
             repository,
             public,
@@ -29,6 +38,9 @@ fn description() -> impl Strategy<Value = JobDescription> {
             url,
             labels,
             created_at,
+            run,
+            head_sha,
+            head_branch,
         },
     )
 }

@@ -58,6 +58,14 @@ impl Access {
         }
     }
 
+    /// Whether calls are made as a GitHub App.
+    pub(super) fn is_app(&self) -> bool {
+        match self {
+            Access::App { .. } => true,
+            Access::Token(_) => false,
+        }
+    }
+
     /// Makes a call about something within a scope, once.
     pub(super) async fn send(&self, scope: &Scope, call: Call) -> CallResult<Answer> {
         let client = self.client(scope).await?;
@@ -140,7 +148,7 @@ async fn find_installation(app: &Octocrab, scope: &Scope) -> CallResult<u64> {
 async fn send(client: &Octocrab, call: Call) -> CallResult<Answer> {
     let what = call.what;
     let mut request = Request::builder().method(call.method.clone()).uri(call.path);
-    if call.method == Method::POST {
+    if matches!(call.method, Method::POST | Method::PATCH) {
         request = request.header(http::header::CONTENT_TYPE, "application/json");
     }
     // octocrab adds its credentials only where the address names no host; the transport adds that.

@@ -1,4 +1,4 @@
-//! GitHub as a provider: registers and deletes runners, and reads jobs.
+//! GitHub as a provider: registers and deletes runners, reads jobs and branches, and shows check-runs.
 //!
 //! octocrab signs and carries the calls; what is read is read with the small structs of `wire`, since GitHub, its
 //! Enterprise Server and Gitea differ in the fields that nobody needs here. This module decides nothing, keeps no
@@ -6,6 +6,8 @@
 //! the caller knows what to do then.
 
 mod access;
+mod branches;
+mod check_runs;
 mod errors;
 mod rate_limits;
 mod transport;
@@ -14,6 +16,7 @@ mod wire;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use http::{Method, StatusCode};
@@ -23,12 +26,14 @@ use runner_core::setup::Scope;
 use secrecy::{ExposeSecret, SecretString};
 
 use self::access::Access;
+use self::branches::Branches;
 use self::errors::{Answer, Call};
 pub use self::rate_limits::RateLimit;
 use self::rate_limits::RateLimits;
 use self::transport::Transport;
 use crate::ports::{
-    CallError, CallErrorKind, CallResult, Credential, Deregistered, JobReading, Provider, Registration,
+    CallError, CallErrorKind, CallResult, CheckRun, Credential, Deregistered, JobReading, Provider,
+    Published, Registration,
 };
 
 /// The name of the file that holds a runner's JIT configuration.
@@ -124,6 +129,7 @@ pub struct GitHubProvider {
     access: Access,
     runner_group_id: u64,
     rate_limits: Arc<RateLimits>,
+    branches: Branches,
     /// When each scope's runner endpoints last answered a call, hence were allowed.
     proven: Mutex<HashMap<Scope, Timestamp>>,
 }
@@ -141,6 +147,7 @@ impl GitHubProvider {
             access,
             runner_group_id: settings.runner_group_id,
             rate_limits,
+            branches: Branches::default(),
             proven: Mutex::new(HashMap::new()),
         })
     }
@@ -148,6 +155,15 @@ impl GitHubProvider {
     /// What GitHub last said is left of each of its rate limits.
     pub fn rate_limits(&self) -> Vec<RateLimit> {
         self.rate_limits.all()
+    }
+
+    /// How long calls that can wait should, so that enough are left for runners: none of them is made with less than a
+    /// fifth of the limit left.
+    pub fn spares_calls_for(&self) -> Option<Duration> {
+        let core = self.rate_limits.all().into_iter().find(|limit| limit.resource == "core")?;
+        let low = core.remaining.saturating_mul(5) < core.limit;
+        let left = core.reset.duration_since(crate::clock::now());
+        Duration::try_from(left).ok().filter(|left| low && !left.is_zero())
     }
 
     async fn send(&self, scope: &Scope, call: Call) -> CallResult<Answer> {
@@ -299,6 +315,14 @@ impl Provider for GitHubProvider {
         };
         let runner = read.runner_name.filter(|name| !name.is_empty() && read.runner_id != Some(0));
         Ok(Some(JobReading { action, runner, conclusion: read.conclusion }))
+    }
+
+    async fn is_of_protected_branch(&self, what: &JobDescription) -> CallResult<bool> {
+        self.branches.is_protected(&self.access, what).await
+    }
+
+    async fn publish(&self, notice: &CheckRun) -> CallResult<Published> {
+        check_runs::publish(&self.access, notice).await
     }
 }
 

@@ -55,6 +55,87 @@ pub(super) struct Installation {
     pub(super) id: u64,
 }
 
+/// What is written of a check-run: all of it to make one, the rest to change one.
+#[derive(Serialize)]
+pub(super) struct WrittenCheckRun<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) head_sha: Option<&'a String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) external_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) details_url: Option<&'a str>,
+    pub(super) status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) conclusion: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) completed_at: Option<String>,
+    pub(super) output: CheckOutput<'a>,
+}
+
+/// What a check-run says.
+#[derive(Serialize)]
+pub(super) struct CheckOutput<'a> {
+    pub(super) title: &'a str,
+    pub(super) summary: &'a str,
+}
+
+/// A check-run, as answered.
+#[derive(Deserialize)]
+pub(super) struct CheckRun {
+    pub(super) id: u64,
+    #[serde(default)]
+    pub(super) external_id: Option<String>,
+}
+
+/// A page of check-runs.
+#[derive(Deserialize)]
+pub(super) struct CheckRuns {
+    #[serde(default)]
+    pub(super) check_runs: Vec<CheckRun>,
+}
+
+/// A run, as far as it tells whose code it runs.
+#[derive(Deserialize)]
+pub(super) struct Run {
+    #[serde(default)]
+    pub(super) event: String,
+    #[serde(default)]
+    pub(super) head_branch: Option<String>,
+    #[serde(default)]
+    pub(super) head_sha: String,
+    /// Null where a fork was deleted.
+    #[serde(default)]
+    pub(super) head_repository: Option<Repository>,
+}
+
+/// A repository.
+#[derive(Deserialize)]
+pub(super) struct Repository {
+    #[serde(default)]
+    pub(super) full_name: String,
+}
+
+/// A branch.
+#[derive(Clone, Deserialize)]
+pub(super) struct Branch {
+    pub(super) protected: bool,
+    pub(super) commit: Commit,
+}
+
+/// A commit.
+#[derive(Clone, Deserialize)]
+pub(super) struct Commit {
+    pub(super) sha: String,
+}
+
+/// How one commit stands to another.
+#[derive(Deserialize)]
+pub(super) struct Comparison {
+    pub(super) status: String,
+}
+
 /// The body of a refusal.
 #[derive(Default, Deserialize)]
 pub(super) struct Refusal {

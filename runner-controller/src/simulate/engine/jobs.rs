@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use jiff::SignedDuration;
-use runner_core::job::{Job, JobAction, JobDescription, JobFact, JobKey, JobReport, READ_PREFIX};
+use runner_core::job::{Findings, Job, JobAction, JobDescription, JobFact, JobKey, JobReport, READ_PREFIX};
 use runner_core::labels::{Matched, match_class};
 use runner_core::lifecycle::RunnerFact;
 use runner_core::setup::Scope;
@@ -121,9 +121,14 @@ impl Engine<'_> {
                 url: None,
                 labels: past.labels.clone(),
                 created_at: Some(past.queued_at),
+                head_sha: None,
+                head_branch: None,
+                run: None,
             },
             stored_at: self.now,
             facts: Vec::new(),
+            // A history tells no branches.
+            found: Findings { protected_branch: Some(false), ..Findings::default() },
             report: JobReport::default(),
         });
     }

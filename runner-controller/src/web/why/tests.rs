@@ -1,4 +1,4 @@
-use runner_core::job::{JobDescription, JobKey, JobReport};
+use runner_core::job::{Findings, JobDescription, JobKey, JobReport};
 
 use super::*;
 
@@ -14,9 +14,13 @@ fn job(id: &str, run: &str, name: &str, attempt: u32) -> Job {
             url: Some(format!("https://github.com/acme/web/actions/runs/{run}/job/{id}")),
             labels: Vec::new(),
             created_at: None,
+            head_sha: None,
+            head_branch: None,
+            run: None,
         },
         stored_at: Timestamp::UNIX_EPOCH,
         facts: Vec::new(),
+        found: Findings::default(),
         report: JobReport::default(),
     }
 }

@@ -8,6 +8,47 @@ use e2e::{Bed, BedOptions, NAMESPACE};
 use emulator_github::{Conclusion, JobSpec};
 use serde_json::{Value, json};
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limit_on_all_but_protected_branches_holds_a_forks_main_back_and_not_the_real_one() -> Result<()> {
+    let bed = Bed::start(BedOptions::default()).await?;
+    bed.github.set_branch("acme/app", "main", true)?;
+    let paused = json!({
+        "apiVersion": "stint.dev/v1alpha1", "kind": "ConcurrencyLimit",
+        "metadata": {"name": "proposals", "namespace": NAMESPACE},
+        "spec": {"match": {"protectedBranch": false}, "paused": true},
+    });
+    bed.cluster.apply(&paused.to_string())?;
+    bed.eventually("the limit to be in use", Duration::from_secs(20), |bed| {
+        let limits = bed.objects("concurrencylimits")?;
+        let ready = limits.iter().any(|limit| limit.pointer("/status/ready") == Some(&json!("True")));
+        Ok(if ready { Ok(()) } else { Err(format!("{limits:?}")) })
+    })
+    .await?;
+    // GitHub would hand the runner of the one to the other, which is older.
+    bed.github.hold_assignment(true);
+    let forks = bed.github.queue_job(bed.job().from_fork("mallory/app"))?;
+    let real = bed.github.queue_job(bed.job())?;
+    let waiting = bed.job_stands(forks, "Waiting", Duration::from_secs(60)).await?;
+    bed.eventually("both to be known", Duration::from_secs(60), |bed| {
+        let of =
+            |id| bed.job_status(id).map(|status| status.and_then(|one| one.get("protectedBranch").cloned()));
+        let both = (of(forks)?, of(real)?);
+        Ok(if both == (Some(json!(false)), Some(json!(true))) { Ok(()) } else { Err(format!("{both:?}")) })
+    })
+    .await?;
+    let why = |status: &Value| status.get("reason").and_then(Value::as_str).map(str::to_owned);
+    assert!(matches!(why(&waiting).as_deref(), Some("ReadingBranch" | "LimitPaused")), "{waiting:?}");
+    let started_for = bed
+        .eventually("a runner", Duration::from_secs(60), |bed| {
+            let rows = bed.objects("runners")?;
+            let jobs: Vec<_> = rows.iter().filter_map(|one| one.pointer("/spec/jobId").cloned()).collect();
+            Ok(if jobs.is_empty() { Err("none".to_owned()) } else { Ok(jobs) })
+        })
+        .await?;
+    assert_eq!(started_for, [json!(real.to_string())]);
+    Ok(())
+}
+
 fn limit(runners: u32) -> String {
     json!({
         "apiVersion": "stint.dev/v1alpha1", "kind": "ConcurrencyLimit",

@@ -3,6 +3,7 @@
 
 mod budgets;
 mod burst;
+mod check_runs;
 mod configuration;
 mod crashes;
 mod deliveries;

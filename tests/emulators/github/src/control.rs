@@ -4,6 +4,7 @@
 //! GET  /_emulator                       address, App id, private key, installations
 //! GET  /_emulator/jobs[/{id}]           POST /_emulator/jobs  {"repository":"acme/app","labels":["stint"],"durationMs":5000}
 //! POST /_emulator/jobs/{id}/approve · /cancel · /finish {"conclusion":"success"} · /assign {"runner":"name"}
+//! GET  /_emulator/check-runs            PUT  /_emulator/branches {"repository":"acme/app","branch":"main","protected":true}
 //! GET  /_emulator/runners               DELETE /_emulator/runners/{id}
 //! GET  /_emulator/deliveries            POST /_emulator/deliveries/{id}/redeliver
 //! PUT  /_emulator/webhook               {"url":"http://localhost:8080/webhooks/github","secret":"s"}
@@ -27,6 +28,7 @@ use jiff::SignedDuration;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::commits::CheckRunView;
 use crate::hooks::{Chaos, DeliveryView, WebhookRule};
 use crate::shared::Shared;
 use crate::spec::{Conclusion, JobSpec, JobView, RunnerView};
@@ -59,6 +61,8 @@ pub(crate) fn routes(shared: &Arc<Shared>) -> Router {
         .route("/_emulator/jobs/{id}/finish", post(finish))
         .route("/_emulator/jobs/{id}/assign", post(assign))
         .route("/_emulator/runs/{id}/rerun", post(rerun))
+        .route("/_emulator/check-runs", get(check_runs))
+        .route("/_emulator/branches", put(branch))
         .route("/_emulator/runners", get(runners))
         .route("/_emulator/runners/{id}", delete(remove_runner))
         .route("/_emulator/deliveries", get(deliveries))
@@ -144,6 +148,23 @@ async fn assign(
 
 async fn rerun(State(control): Control, Path(id): Path<u64>) -> Result<Json<Value>, Failure> {
     Ok(Json(json!({"jobs": control.rerun(id)?})))
+}
+
+async fn check_runs(State(control): Control) -> Json<Vec<CheckRunView>> {
+    Json(control.check_runs())
+}
+
+#[derive(Deserialize)]
+struct BranchSpec {
+    repository: String,
+    branch: String,
+    #[serde(default)]
+    protected: bool,
+}
+
+async fn branch(State(control): Control, Json(spec): Json<BranchSpec>) -> Result<StatusCode, Failure> {
+    control.set_branch(&spec.repository, &spec.branch, spec.protected)?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 async fn runners(State(control): Control) -> Json<Vec<RunnerView>> {

@@ -48,6 +48,10 @@ impl State {
             self.repository_changed(&head_key);
         }
         let (id, number, workflow_id) = (self.next("run"), self.next("run number"), self.next("workflow"));
+        let head_sha = commit_sha(number);
+        if spec.head_repository.is_none() && !spec.tag && spec.event == "push" {
+            self.push_to(&head_key, &spec.head_branch, &head_sha);
+        }
         let run = Run {
             id,
             number,
@@ -57,7 +61,7 @@ impl State {
             workflow_name: spec.workflow_name.clone(),
             workflow_id,
             head_branch: spec.head_branch.clone(),
-            head_sha: commit_sha(number),
+            head_sha,
             event: spec.event.clone(),
             created_at: now,
             started_at: now,

@@ -17,11 +17,13 @@
 //! ```
 //!
 //! Modules, in the order of a job's way: `steer` (the controls) and `control` (the same by HTTP), `jobs`, `fleet` (runners,
-//! sessions, assignment), `upkeep` (deadlines), `state` and `model` (the records), `payload` (GitHub's JSON), `hooks` and
+//! sessions, assignment), `upkeep` (deadlines), `state` and `model` (the records), `commits`
+//! (branches and check-runs), `payload` (GitHub's JSON), `hooks` and
 //! `deliver` (webhooks), `gate` and `rate` (who may ask how often), `routes` (the REST API), `agent` (the stand-in protocol).
 
 mod agent;
 mod answer;
+mod commits;
 mod control;
 mod crypto;
 mod deliver;
@@ -41,6 +43,7 @@ mod state;
 mod steer;
 mod upkeep;
 
+pub use commits::CheckRunView;
 pub use handle::{GitHub, GitHubHandle};
 pub use hooks::{Chaos, DeliveryView, HookKind, WebhookEffect, WebhookRule};
 pub use options::{Assignment, Options, OwnerSpec, RateLimits, RunnerGroupSpec, Timing};

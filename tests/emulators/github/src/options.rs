@@ -57,6 +57,8 @@ impl Default for Options {
         let permissions = [
             ("actions", "write"),
             ("administration", "write"),
+            ("checks", "write"),
+            ("contents", "read"),
             ("metadata", "read"),
             ("organization_self_hosted_runners", "write"),
         ];

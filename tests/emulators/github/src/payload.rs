@@ -86,11 +86,11 @@ pub(crate) fn time(at: Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
-fn time_or_null(at: Option<Timestamp>) -> Value {
+pub(crate) fn time_or_null(at: Option<Timestamp>) -> Value {
     at.map_or(Value::Null, |at| json!(time(at)))
 }
 
-fn node_id(kind: &str, id: u64) -> String {
+pub(crate) fn node_id(kind: &str, id: u64) -> String {
     format!("{kind}_kwDO{id:x}")
 }
 

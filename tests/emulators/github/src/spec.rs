@@ -94,6 +94,9 @@ pub struct JobSpec {
     /// The branch that it builds.
     #[serde(default = "default_branch")]
     pub head_branch: String,
+    /// Whether `head_branch` is the name of a tag: GitHub does not tell the two apart there.
+    #[serde(default)]
+    pub tag: bool,
     /// What started the run.
     #[serde(default = "default_event")]
     pub event: String,
@@ -149,6 +152,7 @@ impl JobSpec {
             workflow_name: default_workflow(),
             job_name: default_job(),
             head_branch: default_branch(),
+            tag: false,
             event: default_event(),
             head_repository: None,
             public: false,
@@ -194,6 +198,20 @@ impl JobSpec {
     #[must_use]
     pub fn branch(mut self, branch: &str) -> Self {
         self.head_branch = branch.to_owned();
+        self
+    }
+
+    /// Builds the tag `name`.
+    #[must_use]
+    pub fn of_tag(mut self, name: &str) -> Self {
+        (self.head_branch, self.tag) = (name.to_owned(), true);
+        self
+    }
+
+    /// Is of a run that `event` started.
+    #[must_use]
+    pub fn on(mut self, event: &str) -> Self {
+        self.event = event.to_owned();
         self
     }
 

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use crate::commits::{Branch, CheckRunView};
 use crate::model::{Job, Owner, Repository, Run, Runner, Scope, Session};
 use crate::options::{Assignment, OwnerSpec, RunnerGroupSpec};
 use crate::payload::Writer;
@@ -39,6 +40,9 @@ pub(crate) struct State {
     pub(crate) repositories: BTreeMap<String, Repository>,
     pub(crate) runs: BTreeMap<RunId, Run>,
     pub(crate) jobs: BTreeMap<JobId, Job>,
+    /// By repository and name.
+    pub(crate) branches: BTreeMap<(String, String), Branch>,
+    pub(crate) check_runs: BTreeMap<u64, CheckRunView>,
     /// Jobs that wait for a runner, in the order in which they were queued.
     pub(crate) queue: BTreeSet<(u64, JobId)>,
     /// Jobs that a runner has.

@@ -9,6 +9,7 @@ use anyhow::{Context, bail};
 use emulator_common::{Clock, Faults, Journal};
 use serde_json::Value;
 
+use crate::commits::CheckRunView;
 use crate::hooks::{Chaos, Delivery, DeliveryView, Hook, HookKind, WebhookRule};
 use crate::jobs::Rerun;
 use crate::model::{Job, Runner};
@@ -82,6 +83,38 @@ impl GitHubControl {
             state.repositories.remove(&key);
             state.repository_changed(&key);
         });
+    }
+
+    /// Adds a branch to a repository, which is added where it is new, or changes whether the branch is protected.
+    ///
+    /// # Errors
+    /// The repository's name is not `owner/name`.
+    pub fn set_branch(&self, full_name: &str, branch: &str, protected: bool) -> anyhow::Result<()> {
+        self.shared.change(|state, now| {
+            let key = state.repository(full_name, false, now)?;
+            state.set_branch(&key, branch, protected);
+            Ok(())
+        })
+    }
+
+    /// Deletes a branch.
+    pub fn delete_branch(&self, full_name: &str, branch: &str) {
+        let key = (full_name.to_lowercase(), branch.to_owned());
+        self.shared.change(|state, _| drop(state.branches.remove(&key)));
+    }
+
+    /// The commit that a job builds.
+    ///
+    /// # Errors
+    /// There is no such job.
+    pub fn head_sha(&self, id: JobId) -> anyhow::Result<String> {
+        let found = self.shared.read(|state| state.jobs.get(&id).map(|job| job.head_sha.clone()));
+        found.with_context(|| format!("there is no job {id}"))
+    }
+
+    /// All check-runs, oldest first.
+    pub fn check_runs(&self) -> Vec<CheckRunView> {
+        self.shared.read(|state| state.check_runs.values().cloned().collect())
     }
 
     /// Sends the App's events to `url` from now on, beginning with a ping.

@@ -36,6 +36,7 @@ pub(super) fn told(all: &Snapshot, now: i64) -> String {
         Action::Step { .. }
         | Action::Report { .. }
         | Action::ReadJob { .. }
+        | Action::ReadBranch { .. }
         | Action::Expire { .. }
         | Action::Unreserve { .. } => None,
     });

@@ -14,6 +14,7 @@ fn starts(plan: &Plan) -> Vec<&NewRunner> {
         Action::Step { .. }
         | Action::Report { .. }
         | Action::ReadJob { .. }
+        | Action::ReadBranch { .. }
         | Action::Expire { .. }
         | Action::Unreserve { .. } => None,
     });
@@ -28,6 +29,7 @@ fn steps(plan: &Plan) -> Vec<(&str, &Step, Option<&'static str>)> {
         Action::Start(_)
         | Action::Report { .. }
         | Action::ReadJob { .. }
+        | Action::ReadBranch { .. }
         | Action::Expire { .. }
         | Action::Unreserve { .. } => None,
     });

@@ -29,6 +29,7 @@ fn show(snapshot: &Snapshot, plan: &Plan) -> String {
             format!("report {} {} {}", job.id, report.standing.as_str(), detail.unwrap_or("-".to_owned()))
         }
         Action::ReadJob { job } => format!("read {}", job.id),
+        Action::ReadBranch { job } => format!("read branch {}", job.id),
         Action::Expire { job } => format!("expire {}", job.id),
         Action::Unreserve { runner } => format!("unreserve {}", short(runner)),
     });
@@ -63,6 +64,7 @@ fn report_of(plan: &Plan) -> Option<JobReport> {
         Action::Start(_)
         | Action::Step { .. }
         | Action::ReadJob { .. }
+        | Action::ReadBranch { .. }
         | Action::Expire { .. }
         | Action::Unreserve { .. } => None,
     })

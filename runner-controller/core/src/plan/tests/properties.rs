@@ -112,6 +112,7 @@ fn starts(plan: &Plan) -> Vec<&crate::plan::NewRunner> {
             Action::Step { .. }
             | Action::Report { .. }
             | Action::ReadJob { .. }
+            | Action::ReadBranch { .. }
             | Action::Expire { .. }
             | Action::Unreserve { .. } => None,
         })
@@ -166,6 +167,7 @@ proptest! {
                 Action::Step { .. }
                 | Action::Report { .. }
                 | Action::ReadJob { .. }
+        | Action::ReadBranch { .. }
                 | Action::Expire { .. }
                 | Action::Unreserve { .. } => continue,
             };
@@ -216,7 +218,7 @@ proptest! {
                     prop_assert!(runners.insert(runner.clone()), "two actions on {}", runner);
                     runner
                 }
-                Action::Report { job, .. } | Action::ReadJob { job } | Action::Expire { job } => job.to_string(),
+                Action::Report { job, .. } | Action::ReadJob { job } | Action::ReadBranch { job } | Action::Expire { job } => job.to_string(),
             };
             prop_assert!(!all.held.contains_key(&held), "{}", held);
         }

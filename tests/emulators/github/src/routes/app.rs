@@ -21,10 +21,14 @@ use crate::state::State as Everything;
 
 pub(super) async fn app(State(shared): Shares, Extension(by): By) -> Answer {
     by.is_app()?;
+    shared.read(|state| ok(app_json(&shared, state)))
+}
+
+/// The App as it is shown.
+pub(super) fn app_json(shared: &Shared, state: &Everything) -> Value {
     let options = &shared.options;
     let base = shared.base();
-    shared.read(|state| {
-        ok(json!({
+    json!({
             "id": options.app_id,
             "slug": options.app_slug,
             "client_id": format!("Iv23li{}", options.app_id),
@@ -39,7 +43,6 @@ pub(super) async fn app(State(shared): Shares, Extension(by): By) -> Answer {
             "permissions": options.permissions,
             "events": ["workflow_job"],
             "installations_count": state.owners.len(),
-        }))
     })
 }
 

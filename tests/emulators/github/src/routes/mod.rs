@@ -2,6 +2,8 @@
 //! Enterprise Server does, under `/api/v3`.
 
 mod app;
+mod branches;
+mod checks;
 mod deliveries;
 mod meta;
 mod runners;
@@ -64,6 +66,11 @@ pub(crate) fn api(shared: &Arc<Shared>) -> Router {
         .route(&format!("{runs}/{{id}}/cancel"), post(runs::cancel))
         .route(&format!("{runs}/{{id}}/rerun"), post(runs::rerun))
         .route(&format!("{runs}/{{id}}/rerun-failed-jobs"), post(runs::rerun_failed))
+        .route("/repos/{owner}/{repo}/check-runs", post(checks::create))
+        .route("/repos/{owner}/{repo}/check-runs/{id}", get(checks::get).patch(checks::update))
+        .route("/repos/{owner}/{repo}/commits/{sha}/check-runs", get(checks::of_commit))
+        .route("/repos/{owner}/{repo}/branches/{*name}", get(branches::branch))
+        .route("/repos/{owner}/{repo}/compare/{*basehead}", get(branches::compare))
         .route("/app/hook/config", get(deliveries::app_config))
         .route("/app/hook/deliveries", get(deliveries::list_of_app))
         .route("/app/hook/deliveries/{id}", get(deliveries::get_of_app))

@@ -65,7 +65,10 @@ impl World {
                     assert!(!self.snapshot.held.contains_key(runner), "a step while held\n{log}");
                     assert!(names.insert(runner), "two actions on {runner}\n{log}");
                 }
-                Action::Report { job, .. } | Action::ReadJob { job } | Action::Expire { job } => {
+                Action::Report { job, .. }
+                | Action::ReadJob { job }
+                | Action::ReadBranch { job }
+                | Action::Expire { job } => {
                     assert!(!self.snapshot.held.contains_key(&job.to_string()), "{job} is held\n{log}");
                 }
             }
@@ -80,6 +83,7 @@ impl World {
                 Action::Step { .. }
                 | Action::Report { .. }
                 | Action::ReadJob { .. }
+                | Action::ReadBranch { .. }
                 | Action::Expire { .. }
                 | Action::Unreserve { .. } => continue,
             };

@@ -59,6 +59,10 @@ impl World {
                 self.note(&format!("read {job}"));
                 self.read(&job);
             }
+            Action::ReadBranch { job } => {
+                let stored = self.snapshot.jobs.iter_mut().find(|stored| stored.key == job).unwrap();
+                stored.found.add(crate::job::Finding::ProtectedBranch(false));
+            }
             Action::Expire { job } => {
                 let place = self.snapshot.jobs.iter().position(|stored| stored.key == job).unwrap();
                 let stored = self.snapshot.jobs.remove(place);
@@ -295,6 +299,9 @@ pub(super) fn held_under(action: &Action) -> String {
     match action {
         Action::Start(new) => new.name.clone(),
         Action::Step { runner, .. } | Action::Unreserve { runner } => runner.clone(),
-        Action::Report { job, .. } | Action::ReadJob { job } | Action::Expire { job } => job.to_string(),
+        Action::Report { job, .. }
+        | Action::ReadJob { job }
+        | Action::ReadBranch { job }
+        | Action::Expire { job } => job.to_string(),
     }
 }

@@ -1,7 +1,7 @@
 //! The source: hands queued jobs to idle runners that cover them, and tells of it.
 
 use super::{Event, Fate, TrueState, World};
-use crate::job::{Job, JobAction, JobDescription, JobFact, JobKey, JobReport};
+use crate::job::{Findings, Job, JobAction, JobDescription, JobFact, JobKey, JobReport};
 use crate::labels;
 use crate::lifecycle::RunnerFact;
 
@@ -130,10 +130,14 @@ impl World {
                         workflow: None,
                         url: None,
                         labels: script.labels.clone(),
+                        run: None,
+                        head_sha: None,
+                        head_branch: None,
                     },
                     stored_at: self.now,
                     facts: Vec::new(),
                     report: JobReport::default(),
+                    found: Findings::default(),
                 });
                 self.snapshot.jobs.len() - 1
             }

@@ -1,4 +1,6 @@
 use super::*;
+use crate::config::convert::job_status;
+use crate::config::records::{RunnerJobSpec, RunnerJobStatus};
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
@@ -12,7 +14,7 @@ fn said(standing: Standing, reason: Option<&str>, started: u32, known: Option<(b
         runners_started: started,
         ..JobReport::default()
     };
-    let conditions = job_conditions(&report, known, at(9));
+    let conditions = of(&report, known, at(9));
     let shown = conditions.iter().map(|one| {
         let since = one.last_transition_time.as_second();
         format!("{} {} @{since}: {}", one.status, one.reason, one.message)
@@ -47,7 +49,7 @@ fn a_record_tells_again_what_its_condition_said() {
     let report = JobReport { standing: Standing::Running, ..JobReport::default() };
     let mut record = RunnerJob::new("acme-1-1", RunnerJobSpec::default());
     assert_eq!(admitted(&record), None);
-    let conditions = job_conditions(&report, None, at(9));
+    let conditions = of(&report, None, at(9));
     record.status = Some(RunnerJobStatus { conditions, ..job_status(&report) });
     assert_eq!(admitted(&record), Some((true, at(9))));
 }

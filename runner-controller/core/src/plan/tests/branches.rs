@@ -1,0 +1,128 @@
+//! Limits and priorities that ask for protected branches.
+
+use proptest::prelude::*;
+
+use crate::job::{Finding, Job};
+use crate::limit::Dimension::{Class, Owner};
+use crate::limit::{ConcurrencyLimit, JobMatch, PriorityRule};
+use crate::plan::{Action, Hold, Plan, Snapshot, plan};
+use crate::testing::{at, job, limit, setup, snapshot};
+
+/// A limit on jobs that run (or do not run) the code of a protected branch.
+fn about(protected: bool, most: u64) -> ConcurrencyLimit {
+    let mut one = limit("branch").most(most);
+    one.matches.protected_branch = Some(protected);
+    one
+}
+
+fn found(job: Job, protected: Option<bool>) -> Job {
+    let mut job = job;
+    if let Some(protected) = protected {
+        job.found.add(Finding::ProtectedBranch(protected));
+    }
+    job
+}
+
+/// Jobs 1 of a protected branch, 2 of another and 3 of which nobody knows yet, queued in this order.
+fn three() -> Vec<Job> {
+    [("1", Some(true)), ("2", Some(false)), ("3", None)]
+        .into_iter()
+        .zip(0..)
+        .map(|((id, protected), second)| found(job(id).queued(second), protected))
+        .collect()
+}
+
+fn under(limits: Vec<ConcurrencyLimit>, jobs: Vec<Job>) -> Snapshot {
+    let mut all = Snapshot { setup: setup(), ..snapshot(jobs, Vec::new()) };
+    all.setup.limits = limits.into_iter().map(|limit| (limit.name.clone(), limit)).collect();
+    all
+}
+
+fn ids<'a>(plan: &'a Plan, of: impl Fn(&'a Action) -> Option<&'a str>) -> Vec<&'a str> {
+    plan.actions.iter().filter_map(of).collect()
+}
+
+fn started(plan: &Plan) -> Vec<&str> {
+    ids(plan, |action| if let Action::Start(new) = action { Some(&new.job.id) } else { None })
+}
+
+fn asked(plan: &Plan) -> Vec<&str> {
+    ids(plan, |action| if let Action::ReadBranch { job } = action { Some(&job.id) } else { None })
+}
+
+/// What starts, what is asked about, and why the others wait.
+fn told(all: &Snapshot) -> String {
+    let plan = plan(all, at(5));
+    let reasons = plan.reasons.iter().map(|(key, reason)| format!("{} {}", key.id, reason.code()));
+    let reasons: Vec<String> = reasons.collect();
+    format!("{} | {} | {}", started(&plan).join(" "), asked(&plan).join(" "), reasons.join(", "))
+}
+
+#[test]
+fn a_limit_is_about_jobs_of_protected_branches_or_all_others() {
+    let check = |one: ConcurrencyLimit, expect: &str| {
+        assert_eq!(told(&under(vec![one.clone()], three())), expect, "{one:?}");
+    };
+    check(limit("all").most(9), "1 2 3 |  | ");
+    check(about(true, 0), "2 | 3 | 1 LimitReached, 3 ReadingBranch");
+    check(about(false, 0), "1 | 3 | 2 LimitReached, 3 ReadingBranch");
+    // One that the job does not come under anyway asks for nothing.
+    check(about(true, 0).about(Owner, "beta"), "1 2 3 |  | ");
+    check(about(true, 0).about(Class, "big"), "1 2 3 |  | ");
+}
+
+#[test]
+fn a_priority_asks_for_the_branch_too() {
+    let mut all = under(vec![], three());
+    let matches = JobMatch { protected_branch: Some(false), ..JobMatch::default() };
+    all.setup.settings.priorities = vec![PriorityRule { matches, priority: 5 }];
+    assert_eq!(told(&all), "2 1 | 3 | 3 ReadingBranch");
+}
+
+#[test]
+fn what_cannot_be_asked_about_counts_as_not_protected() {
+    let mut jobs = three();
+    for job in &mut jobs {
+        job.description.run = None;
+    }
+    assert_eq!(told(&under(vec![about(true, 0)], jobs.clone())), "2 3 |  | 1 LimitReached");
+    assert_eq!(told(&under(vec![about(false, 0)], jobs)), "1 |  | 2 LimitReached, 3 LimitReached");
+}
+
+#[test]
+fn a_job_is_asked_about_once_at_a_time_and_only_a_few_jobs_at_once() {
+    let jobs = (100..200).map(|id| job(&id.to_string()).queued(0)).collect();
+    let mut all = under(vec![about(true, 1)], jobs);
+    let first = plan(&all, at(5));
+    assert_eq!(asked(&first).len(), 50);
+    assert!(started(&first).is_empty());
+    for id in asked(&first).into_iter().take(20) {
+        all.held.insert(crate::testing::key(id).to_string(), Hold::InFlight);
+    }
+    let second = plan(&all, at(6));
+    assert_eq!(asked(&second).len(), 30, "20 are under way");
+    assert!(asked(&second).iter().all(|id| !all.held.contains_key(&crate::testing::key(id).to_string())));
+}
+
+proptest! {
+    #[test]
+    fn nothing_starts_whose_branch_is_open_nor_beyond_a_limit(
+        branches in proptest::collection::vec(proptest::option::of(any::<bool>()), 0..8),
+        protected in any::<bool>(),
+        most in 0..4_u64,
+    ) {
+        let jobs: Vec<Job> = branches
+            .iter()
+            .enumerate()
+            .map(|(id, protected)| found(job(&id.to_string()).queued(0), *protected))
+            .collect();
+        let all = under(vec![about(protected, most)], jobs);
+        let plan = plan(&all, at(5));
+        let of = |id: &str| branches[id.parse::<usize>().unwrap()];
+        let governed = started(&plan).into_iter().filter(|id| of(id) == Some(protected)).count();
+        let expect = branches.iter().filter(|one| **one == Some(protected)).count().min(usize::try_from(most).unwrap());
+        prop_assert_eq!(governed, expect);
+        prop_assert!(started(&plan).into_iter().all(|id| of(id).is_some()));
+        prop_assert_eq!(asked(&plan).len(), branches.iter().filter(|one| one.is_none()).count());
+    }
+}

@@ -1,0 +1,109 @@
+//! What the loop needs of a source of jobs.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use runner_core::job::{JobAction, JobDescription, JobKey};
+use runner_core::notice::{Stage, Text};
+use runner_core::setup::Scope;
+use secrecy::SecretString;
+
+use super::CallResult;
+
+/// A source of jobs, where runners register.
+#[async_trait]
+pub trait Provider: Send + Sync {
+    /// Registers an ephemeral runner and answers what its agent needs. Never retried by the adapter: a lost answer
+    /// may have left a registration.
+    async fn register(&self, registration: &Registration) -> CallResult<Credential>;
+    /// Deletes a registration, found by id or else by name. The source alone knows whether the runner is busy.
+    async fn deregister(&self, scope: &Scope, name: &str, id: Option<u64>) -> CallResult<Deregistered>;
+    /// How a job stands; `None` if the source does not know it.
+    async fn read_job(&self, job: &JobKey, what: &JobDescription) -> CallResult<Option<JobReading>>;
+    /// Whether a job runs the code of a protected branch: neither a fork's, nor code that is only proposed. What the source
+    /// does not know counts as not protected.
+    ///
+    /// # Errors
+    /// `Refused` where the source does not let Stint ask, with what would have to be granted.
+    async fn is_of_protected_branch(&self, what: &JobDescription) -> CallResult<bool>;
+    /// Shows something of a job at its commit, or changes what is shown. The same again changes nothing.
+    ///
+    /// # Errors
+    /// `Refused` where the source does not let Stint publish at all, with what would have to be granted.
+    async fn publish(&self, notice: &CheckRun) -> CallResult<Published>;
+}
+
+/// What a runner registers with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registration {
+    /// Where.
+    pub scope: Scope,
+    /// The runner's name.
+    pub name: String,
+    /// Its labels.
+    pub labels: Vec<String>,
+}
+
+/// What an agent needs to take a job.
+#[derive(Clone, Debug)]
+pub struct Credential {
+    /// The source's id of the runner.
+    pub runner_id: u64,
+    /// Files by name, such as `jitconfig`.
+    pub files: BTreeMap<String, SecretString>,
+}
+
+/// What became of a registration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deregistered {
+    /// The source knows the runner no longer.
+    Gone,
+    /// The runner is running a job and stays.
+    Busy,
+}
+
+/// How a job stands, read from its source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobReading {
+    /// What was last to happen.
+    pub action: JobAction,
+    /// The runner that has or had it.
+    pub runner: Option<String>,
+    /// How it ended.
+    pub conclusion: Option<String>,
+}
+
+/// Something to show of a job at its commit (GitHub: a check-run).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckRun {
+    /// The job; what is shown carries its key, by which it is found again.
+    pub job: JobKey,
+    /// The repository, as `owner/name`.
+    pub repository: String,
+    /// The commit, in hexadecimal.
+    pub sha: String,
+    /// What people see in the list of checks.
+    pub name: String,
+    /// Where people see the job.
+    pub url: Option<String>,
+    /// How far the job is.
+    pub stage: Stage,
+    /// What to say.
+    pub text: Text,
+    /// When the job was over, at the end.
+    pub ended_at: Option<Timestamp>,
+    /// The source's id of what is shown, where that is known.
+    pub id: Option<String>,
+    /// Whether one may be there although its id is not known: it is looked for first.
+    pub look: bool,
+}
+
+/// What became of something to show.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Published {
+    /// It is shown, under this id.
+    As(String),
+    /// The source knows no such commit, or what was shown has been removed: nothing can be shown of this job.
+    Nowhere,
+}
