@@ -290,6 +290,8 @@ fn end_of(reason: &Reason) -> End<'_> {
         | Reason::NoPlace
         | Reason::PlaceUnknown { .. }
         | Reason::PlaceAmbiguous { .. }
+        | Reason::PlaceUnsuitable { .. }
+        | Reason::CustomSizeRefused { .. }
         | Reason::NoClassNamed { .. }
         | Reason::SeveralClassesNamed { .. }
         | Reason::SizeMissing { .. }

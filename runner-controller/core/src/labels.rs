@@ -1,7 +1,9 @@
 //! Matching a job's labels to a class and size, without regard to case.
 
+mod custom;
+
 use crate::reason::Reason;
-use crate::setup::{Class, Setup};
+use crate::setup::{Class, Setup, Size};
 
 /// Labels that every Linux x64 runner carries and that name no class: GitHub's defaults for self-hosted runners.
 pub const GENERIC: [&str; 3] = ["self-hosted", "linux", "x64"];
@@ -18,7 +20,27 @@ pub struct Matched {
 impl Matched {
     /// The label that asks for this class and size.
     pub fn label(&self) -> String {
-        if self.size.is_empty() { self.class.clone() } else { format!("{}-{}", self.class, self.size) }
+        if self.size.is_empty() {
+            self.class.clone()
+        } else if self.is_custom() {
+            format!("{}/{}", self.class, self.size)
+        } else {
+            format!("{}-{}", self.class, self.size)
+        }
+    }
+
+    /// Whether the job asks for a size of its own.
+    fn is_custom(&self) -> bool {
+        self.size.contains('=')
+    }
+
+    /// How large a runner of this class is that it asks for, or `None` if the class does not have it.
+    pub fn size_in(&self, class: &Class) -> Option<Size> {
+        match class.sizes.get(&self.size) {
+            Some(size) => Some(*size),
+            None if self.is_custom() => custom::size(class, &self.size).ok(),
+            None => None,
+        }
     }
 }
 
@@ -99,7 +121,15 @@ fn ask(class: &Class, label: &str) -> Option<Result<Matched, Reason>> {
     if label == name {
         return Some(Err(Reason::SizeMissing { class: class.name.clone(), sizes: sizes() }));
     }
-    let rest = label.strip_prefix(&name)?.strip_prefix('-')?;
+    if let Some(asked) = label.strip_prefix(&name).and_then(|rest| rest.strip_prefix('/')) {
+        let matched = Matched { class: class.name.clone(), size: asked.to_owned() };
+        return Some(match custom::size(class, asked) {
+            Ok(_) => Ok(matched),
+            Err(why) => Err(Reason::CustomSizeRefused { label: format!("{}/{asked}", class.name), why }),
+        });
+    }
+    // What has a slash asks another class for a size of its own.
+    let rest = label.strip_prefix(&name)?.strip_prefix('-').filter(|rest| !rest.contains('/'))?;
     (!sizes().is_empty()).then(|| {
         Err(Reason::SizeUnknown { class: class.name.clone(), size: rest.to_owned(), sizes: sizes() })
     })

@@ -252,6 +252,8 @@ pub fn told_to_all(reason: &Reason) -> Option<String> {
         | Reason::NoPlace
         | Reason::PlaceUnknown { .. }
         | Reason::PlaceAmbiguous { .. }
+        | Reason::PlaceUnsuitable { .. }
+        | Reason::CustomSizeRefused { .. }
         | Reason::PlaceFull { .. }
         | Reason::RetryPause { .. }
         | Reason::SeveralClassesNamed { .. }

@@ -7,21 +7,27 @@ use crate::setup::{Class, Place, PlaceState, Setup};
 /// as is known; only places that are ready are asked.
 ///
 /// # Errors
-/// Why none can: the reason of the first one, or that there is none, or several with no order given.
+/// Why none can: the reason of the first one that runners of the class may run at, or else that none is such a place, or that there is none, or several with no order given.
 pub fn choose<'a>(
     setup: &'a Setup,
     class: &Class,
     mut room: impl FnMut(&'a Place) -> Result<(), Reason>,
 ) -> Result<&'a Place, Reason> {
-    let mut first: Option<Reason> = None;
+    let (mut first, mut unsuitable): (Option<Reason>, Option<Reason>) = (None, None);
     for place in order(setup, class)? {
+        if let Ok(place) = &place
+            && let Err(reason) = suits(place, class)
+        {
+            unsuitable = unsuitable.or(Some(reason));
+            continue;
+        }
         // A virtual node that is away for good must not keep jobs from the places that come after it.
         match place.and_then(|place| ready(place).and_then(|()| room(place)).map(|()| place)) {
             Ok(place) => return Ok(place),
             Err(reason) => first = first.or(Some(reason)),
         }
     }
-    Err(first.unwrap_or(Reason::NoPlace))
+    Err(first.or(unsuitable).unwrap_or(Reason::NoPlace))
 }
 
 /// The places where the class's runners may run, in order, or that there is none of the name.
@@ -43,6 +49,16 @@ fn order<'a>(setup: &'a Setup, class: &Class) -> Result<Vec<Result<&'a Place, Re
                 places: setup.places.keys().cloned().collect(),
             }),
         },
+    }
+}
+
+fn suits(place: &Place, class: &Class) -> Result<(), Reason> {
+    match class.needs.iter().copied().find(|need| !place.gives(*need)) {
+        Some(need) => {
+            let (place, class) = (place.name.clone(), class.name.clone());
+            Err(Reason::PlaceUnsuitable { place, class, need })
+        }
+        None => Ok(()),
     }
 }
 

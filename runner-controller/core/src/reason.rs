@@ -12,6 +12,7 @@ pub use self::gist::gist;
 use crate::budget::Shortage;
 use crate::limit::Capped;
 use crate::quota::Exceeded;
+use crate::setup::Need;
 
 /// Why something is as it is, with the figures that the sentence needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +51,8 @@ pub enum Reason {
     PlaceAmbiguous { class: String, places: Vec<String> },
     /// No place that the class may use can start a runner now.
     PlaceNotReady { place: String, why: String },
+    /// The place that would be next cannot give what runners of the class need.
+    PlaceUnsuitable { place: String, class: String, need: Need },
     /// The place that would be next has no room, as a runner found there a moment ago.
     PlaceFull { place: String, until: Option<Timestamp> },
     /// Azure's quota has no room for a container group of the place that would be next.
@@ -66,6 +69,8 @@ pub enum Reason {
     SizeMissing { class: String, sizes: Vec<String> },
     /// It names a size that the class does not have.
     SizeUnknown { class: String, size: String, sizes: Vec<String> },
+    /// It asks for a size of its own that the class does not give.
+    CustomSizeRefused { label: String, why: String },
     /// It asks for a label that the class's runners do not carry.
     LabelNotCarried { class: String, label: String },
     /// Its source is no longer configured.
@@ -112,7 +117,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every code, in the order of the enum.
-    pub const CODES: [&str; 42] = [
+    pub const CODES: [&str; 44] = [
         "InstallationFull",
         "ClassFull",
         "SizeFull",
@@ -129,6 +134,7 @@ impl Reason {
         "PlaceUnknown",
         "PlaceAmbiguous",
         "PlaceNotReady",
+        "PlaceUnsuitable",
         "PlaceFull",
         "QuotaReached",
         "RetryPause",
@@ -136,6 +142,7 @@ impl Reason {
         "SeveralClassesNamed",
         "SizeMissing",
         "SizeUnknown",
+        "CustomSizeRefused",
         "LabelNotCarried",
         "SourceMissing",
         "RepositoryNotServed",
@@ -176,6 +183,7 @@ impl Reason {
             Reason::PlaceUnknown { .. } => "PlaceUnknown",
             Reason::PlaceAmbiguous { .. } => "PlaceAmbiguous",
             Reason::PlaceNotReady { .. } => "PlaceNotReady",
+            Reason::PlaceUnsuitable { .. } => "PlaceUnsuitable",
             Reason::PlaceFull { .. } => "PlaceFull",
             Reason::QuotaReached { .. } => "QuotaReached",
             Reason::RetryPause { .. } => "RetryPause",
@@ -183,6 +191,7 @@ impl Reason {
             Reason::SeveralClassesNamed { .. } => "SeveralClassesNamed",
             Reason::SizeMissing { .. } => "SizeMissing",
             Reason::SizeUnknown { .. } => "SizeUnknown",
+            Reason::CustomSizeRefused { .. } => "CustomSizeRefused",
             Reason::LabelNotCarried { .. } => "LabelNotCarried",
             Reason::SourceMissing { .. } => "SourceMissing",
             Reason::RepositoryNotServed { .. } => "RepositoryNotServed",

@@ -1,6 +1,6 @@
 //! What admins configured, resolved: every default filled in, every name looked up.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 use rust_decimal::Decimal;
@@ -141,6 +141,10 @@ pub struct Class {
     pub name: String,
     /// Its sizes by name. A class with a single size names it with the empty string.
     pub sizes: BTreeMap<String, Size>,
+    /// Within which bounds jobs may ask for a size of their own, if they may.
+    pub custom_size: Option<CustomSize>,
+    /// What its runners need that not every place can give.
+    pub needs: BTreeSet<Need>,
     /// Labels that its runners carry besides the one that asks for it, in lower case.
     pub labels: Vec<String>,
     /// How many of its runners there may be at once, over all sizes.
@@ -153,6 +157,46 @@ pub struct Class {
     pub max_attempts: u32,
     /// How long one of its runners is expected to take, from its image's pull to its end, where an admin says so.
     pub expected_duration: Option<SignedDuration>,
+}
+
+/// Within which bounds jobs may ask for a size of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CustomSize {
+    /// The least and the most CPU, in thousandths of a core.
+    pub cpu_millis: (u32, u32),
+    /// The least and the most memory, in bytes.
+    pub memory_bytes: (u64, u64),
+}
+
+/// What a runner may need that not every place can give.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Need {
+    /// A container engine in the job, which needs privileges that Azure Container Instances never grants.
+    Docker,
+    /// A privileged container. Classic virtual nodes ignore the wish silently.
+    Privileged,
+    /// A GPU.
+    Gpu,
+    /// Windows.
+    Windows,
+    /// A PersistentVolumeClaim or the like.
+    PersistentVolumes,
+    /// Something of the node itself: its paths, its network, what a DaemonSet runs there.
+    Node,
+}
+
+impl Need {
+    /// Its word in a RunnerClass.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Need::Docker => "Docker",
+            Need::Privileged => "Privileged",
+            Need::Gpu => "Gpu",
+            Need::Windows => "Windows",
+            Need::PersistentVolumes => "PersistentVolumes",
+            Need::Node => "Node",
+        }
+    }
 }
 
 /// How large a runner is.
@@ -209,6 +253,18 @@ pub struct Place {
     pub quota: Option<String>,
     /// Whether its node is of virtual nodes v2, which can do more than classic ones.
     pub v2: bool,
+}
+
+impl Place {
+    /// Whether runners here can have it (facts of azure-aci 1.6.4 and of Azure's documentation: virtual nodes run Linux
+    /// containers without privileges or devices; v2 mounts claims on Azure Files).
+    pub fn gives(&self, need: Need) -> bool {
+        match self.kind {
+            PlaceKind::NodePool => true,
+            PlaceKind::VirtualNode => self.v2 && need == Need::PersistentVolumes,
+            PlaceKind::ContainerInstances => false,
+        }
+    }
 }
 
 /// What a place is.

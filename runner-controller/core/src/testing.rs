@@ -1,6 +1,8 @@
 //! Small builders for tests: one source, one class, one place, and jobs and runners that tests add facts to.
 
 use jiff::tz::TimeZone;
+use std::collections::BTreeSet;
+
 use jiff::{SignedDuration, Timestamp};
 use rust_decimal::Decimal;
 
@@ -35,6 +37,8 @@ pub(crate) fn class(name: &str, sizes: &[&str]) -> Class {
     Class {
         name: name.to_owned(),
         sizes: sizes.iter().map(|name| ((*name).to_owned(), size())).collect(),
+        custom_size: None,
+        needs: BTreeSet::new(),
         labels: Vec::new(),
         max_runners: 10,
         places: None,

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use kube::{CustomResource, KubeSchema};
+use runner_core::setup::Need;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -38,6 +39,15 @@ pub struct RunnerClassSpec {
     /// Sizes by name. Jobs ask for one by `<class>-<size>`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub sizes: BTreeMap<String, SizeSpec>,
+    /// Within which bounds jobs may ask for a size of their own, by a label such as `stint/cpu=4/mem=16` (cores and GiB).
+    /// Default: they may not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub custom_size: Option<CustomSizeSpec>,
+    /// What the runners need that a virtual node cannot give, so that they start elsewhere only. What the podTemplate
+    /// implies need not be said. Default: nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 6))]
+    pub needs: Vec<NeedSpec>,
     /// Labels that the runners carry besides `self-hosted`, `linux`, `x64` and the one that asks for them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 50), inner(length(min = 1, max = 256)))]
@@ -81,6 +91,56 @@ pub struct Resources {
     pub cpu: String,
     /// Memory, as `4Gi` or `4G`.
     pub memory: String,
+}
+
+/// Within which bounds jobs may ask for a size of their own.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CustomSizeSpec {
+    /// Of CPU, as `1` or `500m`.
+    pub cpu: BoundsSpec,
+    /// Of memory, as `2Gi`.
+    pub memory: BoundsSpec,
+}
+
+/// The least and the most.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct BoundsSpec {
+    /// The least.
+    pub min: String,
+    /// The most.
+    pub max: String,
+}
+
+/// What runners may need that not every place can give.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum NeedSpec {
+    /// A container engine in the job.
+    Docker,
+    /// A privileged container.
+    Privileged,
+    /// A GPU.
+    Gpu,
+    /// Windows.
+    Windows,
+    /// A PersistentVolumeClaim or the like.
+    PersistentVolumes,
+    /// Something of the node itself: its paths, its network, what a DaemonSet runs there.
+    Node,
+}
+
+impl From<NeedSpec> for Need {
+    fn from(spec: NeedSpec) -> Self {
+        match spec {
+            NeedSpec::Docker => Need::Docker,
+            NeedSpec::Privileged => Need::Privileged,
+            NeedSpec::Gpu => Need::Gpu,
+            NeedSpec::Windows => Need::Windows,
+            NeedSpec::PersistentVolumes => Need::PersistentVolumes,
+            NeedSpec::Node => Need::Node,
+        }
+    }
 }
 
 /// One size of a class.

@@ -130,6 +130,8 @@ pub struct ResolvedClass {
     pub image_pull_secrets: Vec<String>,
     /// Additions to the pod, validated.
     pub pod_template: Option<serde_json::Value>,
+    /// Whether its runners ask for a GPU.
+    pub gpu: bool,
 }
 
 /// A place, resolved, with what the planner does not need.

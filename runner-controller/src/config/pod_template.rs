@@ -1,8 +1,10 @@
 //! What a class's `podTemplate` may say: additions only. Fields that Stint sets are refused by name.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use k8s_openapi::api::core::v1::PodTemplateSpec;
+use runner_core::setup::Need;
 use serde_json::Value;
 
 use crate::ports::agent;
@@ -109,6 +111,32 @@ pub fn validate(template: &Value) -> Result<(), String> {
     Ok(())
 }
 
+/// What a `podTemplate` needs that not every place can give.
+pub fn needs(template: &Value) -> BTreeSet<Need> {
+    let mut needs = BTreeSet::new();
+    for volume in listed(template.pointer("/spec/volumes")) {
+        let is = |kind: &str| volume.get(kind).is_some();
+        if is("hostPath") {
+            needs.insert(Need::Node);
+        }
+        if ["persistentVolumeClaim", "ephemeral", "csi", "nfs", "azureDisk"].into_iter().any(is) {
+            needs.insert(Need::PersistentVolumes);
+        }
+    }
+    let contexts = listed(template.pointer("/spec/containers"))
+        .filter_map(|container| container.get("securityContext"))
+        .chain(template.pointer("/spec/securityContext"));
+    for context in contexts {
+        if context.get("privileged").and_then(Value::as_bool) == Some(true) {
+            needs.insert(Need::Privileged);
+        }
+        if context.get("windowsOptions").is_some() {
+            needs.insert(Need::Windows);
+        }
+    }
+    needs
+}
+
 fn listed(value: Option<&Value>) -> impl Iterator<Item = &Value> {
     value.and_then(Value::as_array).into_iter().flatten()
 }
@@ -137,7 +165,7 @@ fn only<'a>(keys: impl Iterator<Item = &'a String>, allowed: &[&str], path: &str
 mod tests {
     use serde_json::json;
 
-    use super::validate;
+    use super::{Need, needs, validate};
 
     fn refused(template: serde_json::Value, field: &str) {
         let error = validate(&template).expect_err("refused");
@@ -154,6 +182,27 @@ mod tests {
             },
         });
         assert_eq!(validate(&template), Ok(()));
+    }
+
+    #[test]
+    fn what_a_virtual_node_cannot_give_is_found() {
+        let check = |template: serde_json::Value, expect: &[Need]| {
+            assert_eq!(validate(&template), Ok(()));
+            assert_eq!(needs(&template).into_iter().collect::<Vec<_>>(), expect, "{template}");
+        };
+        let volume = |kind: &str, of: serde_json::Value| {
+            let mut volume = json!({"name": "cache"});
+            volume.as_object_mut().unwrap().insert(kind.to_owned(), of);
+            json!({"spec": {"volumes": [volume]}})
+        };
+        check(json!({}), &[]);
+        check(volume("emptyDir", json!({})), &[]);
+        check(volume("hostPath", json!({"path": "/var/run"})), &[Need::Node]);
+        check(volume("persistentVolumeClaim", json!({"claimName": "c"})), &[Need::PersistentVolumes]);
+        let privileged = json!([{"name": "runner", "securityContext": {"privileged": true}}]);
+        check(json!({"spec": {"containers": privileged}}), &[Need::Privileged]);
+        let windows = json!({"windowsOptions": {"runAsUserName": "ContainerUser"}});
+        check(json!({"spec": {"securityContext": windows}}), &[Need::Windows]);
     }
 
     #[test]

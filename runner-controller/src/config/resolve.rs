@@ -1,6 +1,7 @@
 //! Documents, flags and nodes → what is in force: every default filled in, every value read, every problem named.
 
 mod budgets;
+mod classes;
 mod limits;
 mod places;
 
@@ -9,20 +10,15 @@ use std::sync::Arc;
 
 use jiff::SignedDuration;
 use runner_core::isolation::Isolation;
-use runner_core::setup::{Class, Deadlines, RegisterAt, Settings, Setup, Size, Source};
+use runner_core::setup::{RegisterAt, Settings, Setup, Source};
 
 use super::origins::{Collector, From};
 use super::source::{GitHubSpec, PublicRepositories, RegisterAtSpec};
-use super::{
-    DEFAULT_IMAGE, Documents, Installation, Problem, Resolved, ResolvedClass, ResolvedSource,
-    RunnerClassSpec, RunnerSourceSpec, pod_template, quantity,
-};
+use super::{Documents, Installation, Problem, Resolved, ResolvedSource, RunnerSourceSpec, quantity};
 use crate::ports::VirtualNodeSeen;
 
 /// How long a job waits before it gets a check-run: about as long as a virtual node needs to start a runner.
 const NOTICE_AFTER: SignedDuration = SignedDuration::from_secs(60);
-/// The longest value of a label in Kubernetes.
-const MAX_CLASS_NAME: usize = 63;
 /// Where a source says where its runners register.
 const REGISTER_AT: &str = "github.registerAt";
 
@@ -57,7 +53,7 @@ pub fn resolve(documents: &Documents, nodes: &[VirtualNodeSeen], installation: &
     }
     for (name, spec) in &documents.classes {
         let mut origins = Collector::new("RunnerClass", name);
-        match class(name, spec, &mut origins) {
+        match classes::class(name, spec, &mut origins) {
             Ok((planner, class)) => {
                 resolved.setup.classes.insert(name.clone(), planner);
                 resolved.classes.insert(name.clone(), Arc::new(class));
@@ -68,6 +64,7 @@ pub fn resolve(documents: &Documents, nodes: &[VirtualNodeSeen], installation: &
     }
     places::resolve(&mut resolved, documents, nodes, installation);
     limits::resolve(&mut resolved, documents);
+    classes::find_unsuitable(&mut resolved);
     budgets::resolve(&mut resolved, documents);
     registrations(&mut resolved);
     let unknown: Vec<(String, String)> = documents
@@ -232,108 +229,6 @@ fn notice_after(github: &GitHubSpec, origins: &mut Collector<'_>) -> Result<Opti
     origins.note("github.report.after", format!("{after:#}"), given(report.after.is_some()));
     origins.note("github.report.checkRuns", check_runs, given(report.check_runs.is_some()));
     Ok(check_runs.then_some(after))
-}
-
-fn class(
-    name: &str,
-    spec: &RunnerClassSpec,
-    origins: &mut Collector<'_>,
-) -> Result<(Class, ResolvedClass), String> {
-    if name.len() > MAX_CLASS_NAME {
-        return Err(format!(
-            "metadata.name is {} characters long: at most {MAX_CLASS_NAME}, since pods carry it as a label",
-            name.len()
-        ));
-    }
-    let size = |path: &str, cpu: &str, memory: &str, max_runners| -> Result<Size, String> {
-        Ok(Size {
-            cpu_millis: quantity::cpu_millis(cpu).map_err(|error| format!("{path}.cpu: {error}"))?,
-            memory_bytes: quantity::bytes(memory).map_err(|error| format!("{path}.memory: {error}"))?,
-            max_runners,
-        })
-    };
-    let sizes: BTreeMap<String, Size> = match (&spec.resources, spec.sizes.is_empty()) {
-        (Some(only), true) => {
-            origins.note("resources", format!("cpu {}, memory {}", only.cpu, only.memory), From::Document);
-            BTreeMap::from([(String::new(), size("resources", &only.cpu, &only.memory, None)?)])
-        }
-        (None, false) => {
-            let mut sizes = BTreeMap::new();
-            for (key, one) in &spec.sizes {
-                let path = format!("sizes.{key}");
-                if key.is_empty() {
-                    return Err("sizes: a size needs a name".to_owned());
-                }
-                origins.note(&path, format!("cpu {}, memory {}", one.cpu, one.memory), From::Document);
-                let most = one
-                    .max_runners
-                    .map_or_else(|| "as many as the class".to_owned(), |most| most.to_string());
-                origins.note(format!("{path}.maxRunners"), most, given(one.max_runners.is_some()));
-                sizes.insert(key.clone(), size(&path, &one.cpu, &one.memory, one.max_runners)?);
-            }
-            sizes
-        }
-        (Some(_), false) => return Err("give either resources (one size) or sizes, not both".to_owned()),
-        (None, true) => {
-            return Err("give resources (one size) or sizes: a runner needs cpu and memory".to_owned());
-        }
-    };
-    if let Some(template) = &spec.pod_template {
-        pod_template::validate(template)?;
-    }
-    let max_runners = origins.or_default("maxRunners", spec.max_runners.as_ref(), 10);
-    let image = origins.or_default("image", spec.image.as_ref(), DEFAULT_IMAGE.to_owned());
-    let max_attempts = origins.or_default("maxAttempts", spec.max_attempts.as_ref(), 3);
-    let order = spec.places.as_ref().map(|places| places.order.clone());
-    let shown_order = order.as_ref().map_or_else(|| "the only place".to_owned(), |order| order.join(", "));
-    origins.note("places.order", shown_order, given(order.is_some()));
-    let secrets: Vec<String> = spec.image_pull_secrets.iter().map(|secret| secret.name.clone()).collect();
-    origins.note("imagePullSecrets", shown_list(&secrets), given(!secrets.is_empty()));
-    origins.note("labels", shown_list(&spec.labels), given(!spec.labels.is_empty()));
-    let template = if spec.pod_template.is_some() { "set" } else { "none" };
-    origins.note("podTemplate", template, given(spec.pod_template.is_some()));
-    let expected = spec.expected_duration.as_deref().map(quantity::duration).transpose();
-    let expected_duration = expected.map_err(|error| format!("expectedDuration: {error}"))?;
-    let shown_expected = expected_duration.map_or_else(|| "as usual".to_owned(), |took| format!("{took:#}"));
-    origins.note("expectedDuration", shown_expected, given(expected_duration.is_some()));
-    let planner = Class {
-        name: name.to_owned(),
-        sizes,
-        labels: spec.labels.iter().map(|label| label.to_lowercase()).collect(),
-        max_runners,
-        places: order,
-        deadlines: deadlines(spec, origins)?,
-        max_attempts,
-        expected_duration,
-    };
-    let resolved = ResolvedClass {
-        name: name.to_owned(),
-        image,
-        image_pull_secrets: secrets,
-        pod_template: spec.pod_template.clone(),
-    };
-    Ok((planner, resolved))
-}
-
-fn deadlines(spec: &RunnerClassSpec, origins: &mut Collector<'_>) -> Result<Deadlines, String> {
-    let default = Deadlines::default();
-    let given_ones = spec.deadlines.clone().unwrap_or_default();
-    let mut one =
-        |field: &str, text: Option<&String>, default: SignedDuration| -> Result<SignedDuration, String> {
-            let path = format!("deadlines.{field}");
-            let value = match text {
-                Some(text) => quantity::duration(text).map_err(|error| format!("{path}: {error}"))?,
-                None => default,
-            };
-            origins.note(path, format!("{value:#}"), given(text.is_some()));
-            Ok(value)
-        };
-    Ok(Deadlines {
-        scheduled: one("scheduled", given_ones.scheduled.as_ref(), default.scheduled)?,
-        running: one("running", given_ones.running.as_ref(), default.running)?,
-        online: one("online", given_ones.online.as_ref(), default.online)?,
-        idle: one("idle", given_ones.idle.as_ref(), default.idle)?,
-    })
 }
 
 fn given(is: bool) -> From {

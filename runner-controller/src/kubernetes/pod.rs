@@ -83,7 +83,7 @@ pub(super) fn build(cluster: &Cluster, order: &PodOrder) -> Result<Pod, String> 
     });
     let mut tolerations = tolerations(place);
     tolerations.extend(extra.tolerations.take().unwrap_or_default());
-    let quantities = quantities(runner.size);
+    let quantities = quantities(runner.size, class.gpu);
 
     Ok(Pod {
         metadata: ObjectMeta {
@@ -127,11 +127,15 @@ pub(super) fn build(cluster: &Cluster, order: &PodOrder) -> Result<Pod, String> 
     })
 }
 
-fn quantities(size: Size) -> BTreeMap<String, Quantity> {
-    BTreeMap::from([
+/// The resource by which nodes offer GPUs (NVIDIA device plugin, as AKS installs it).
+const GPU: &str = "nvidia.com/gpu";
+
+fn quantities(size: Size, gpu: bool) -> BTreeMap<String, Quantity> {
+    let own = [
         ("cpu".to_owned(), Quantity(format!("{}m", size.cpu_millis))),
         ("memory".to_owned(), Quantity(size.memory_bytes.to_string())),
-    ])
+    ];
+    own.into_iter().chain(gpu.then(|| (GPU.to_owned(), Quantity("1".to_owned())))).collect()
 }
 
 /// How long a pod that is being deleted may take to end. Only a node pool's kubelet heeds it: with no time at all, the pod

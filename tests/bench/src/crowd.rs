@@ -1,6 +1,6 @@
 //! A crowd of waiting jobs: twenty owners, two hundred repositories, two classes, six limits.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 use runner_core::job::{Findings, Job, JobAction, JobDescription, JobFact, JobKey, JobReport};
@@ -146,6 +146,8 @@ fn setup() -> Setup {
         let class = Class {
             name: name.to_owned(),
             sizes: BTreeMap::from([(String::new(), size)]),
+            custom_size: None,
+            needs: BTreeSet::new(),
             labels: Vec::new(),
             max_runners: 1000,
             places: None,

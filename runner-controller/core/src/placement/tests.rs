@@ -1,4 +1,5 @@
 use super::*;
+use crate::setup::{Need, PlaceKind};
 use crate::testing::{class, place, setup, words};
 
 fn places(names: &[&str]) -> Setup {
@@ -39,4 +40,43 @@ fn the_reason_is_that_of_the_first_place() {
     let class = Class { places: Some(words("unready paused")), ..class("stint", &[""]) };
     let reason = choose(&places(&["unready", "paused"]), &class, |_| Ok(())).unwrap_err();
     assert_eq!(reason.sentence(), "place unready cannot start a runner: node is gone");
+}
+
+#[test]
+fn what_a_place_cannot_give_keeps_runners_from_it() {
+    let mut setup = places(&["vms", "classic", "v2", "aci"]);
+    setup.places.get_mut("vms").unwrap().kind = PlaceKind::NodePool;
+    setup.places.get_mut("v2").unwrap().v2 = true;
+    setup.places.get_mut("aci").unwrap().kind = PlaceKind::ContainerInstances;
+    let check = |need: Need, expect: &str| {
+        let suitable = ["vms", "classic", "v2", "aci"].into_iter().filter(|name| {
+            let class = Class { needs: [need].into(), places: Some(words(name)), ..class("stint", &[""]) };
+            match choose(&setup, &class, |_| Ok(())) {
+                Ok(_) => true,
+                Err(reason) => {
+                    assert_eq!(reason.code(), "PlaceUnsuitable");
+                    false
+                }
+            }
+        });
+        assert_eq!(suitable.collect::<Vec<_>>().join(" "), expect, "{need:?}");
+    };
+    check(Need::Docker, "vms");
+    check(Need::Privileged, "vms");
+    check(Need::Gpu, "vms");
+    check(Need::Windows, "vms");
+    check(Need::Node, "vms");
+    check(Need::PersistentVolumes, "vms v2");
+}
+
+#[test]
+fn an_unsuitable_place_is_named_only_where_there_is_no_other() {
+    let mut setup = places(&["virtual", "vms"]);
+    setup.places.get_mut("vms").unwrap().kind = PlaceKind::NodePool;
+    let class =
+        Class { needs: [Need::Docker].into(), places: Some(words("virtual vms")), ..class("stint", &[""]) };
+    assert_eq!(choose(&setup, &class, |_| Ok(())).unwrap().name, "vms");
+    let full = |place: &Place| Err(Reason::PlaceFull { place: place.name.clone(), until: None });
+    let reason = choose(&setup, &class, full).unwrap_err();
+    assert_eq!(reason, Reason::PlaceFull { place: "vms".to_owned(), until: None });
 }

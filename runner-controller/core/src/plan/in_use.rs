@@ -76,8 +76,8 @@ impl<'a> Pass<'a> {
         for view in starting.values().filter_map(|index| views.list.get(*index)) {
             let Ok(wants) = &view.wants else { continue };
             let class = setup.classes.get(&wants.matched.class);
-            let size = class.and_then(|class| class.sizes.get(&wants.matched.size));
-            let amount = size.map_or(Amount { runners: 1, ..Amount::default() }, |size| Amount::of(*size));
+            let size = class.and_then(|class| wants.matched.size_in(class));
+            let amount = size.map_or(Amount { runners: 1, ..Amount::default() }, Amount::of);
             let profile = usage.profile(&Purpose::of_job(view.job, &wants.matched));
             // Where it was to start is not known before its record is there.
             usage.take(profile, amount, None);

@@ -59,7 +59,7 @@ impl<'a> Kind<'a> {
         let matched = wants.as_ref().ok().map(|wants| &wants.matched);
         let class = matched.and_then(|matched| {
             let class = setup.classes.get(&matched.class)?;
-            Some((class, *class.sizes.get(&matched.size)?))
+            Some((class, matched.size_in(class)?))
         });
         let label = matched.map(Matched::label);
         Self { source: setup.sources.get(&job.key.source), class, label, wants }

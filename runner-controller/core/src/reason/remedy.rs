@@ -68,6 +68,11 @@ impl Reason {
             Reason::PlaceNotReady { place, .. } => format!(
                 "make place {place} ready (its node, or spec.state of the RunnerPlace {place}), or name a further place in the class's spec.places.order"
             ),
+            Reason::PlaceUnsuitable { class, need, .. } => format!(
+                "`kubectl edit runnerclass {class}`: name a node pool in spec.places.order, or do without {} in spec.needs \
+                 and spec.podTemplate",
+                need.as_str()
+            ),
             Reason::PlaceFull { place, .. } => format!(
                 "room at {place} comes by itself as runners end; for more: a larger quota or pool, or a further place in the class's spec.places.order"
             ),
@@ -98,6 +103,9 @@ impl Reason {
                     "write one of {} in the workflow's runs-on, or: kubectl edit runnerclass {class}: add the size to spec.sizes",
                     join_labels(class, sizes)
                 )
+            }
+            Reason::CustomSizeRefused { .. } => {
+                "change the label in the workflow, or spec.customSize of the RunnerClass".to_owned()
             }
             Reason::LabelNotCarried { label, .. } => format!(
                 "take {label} out of the workflow's runs-on, or add it to spec.labels of the RunnerClass that the job names"

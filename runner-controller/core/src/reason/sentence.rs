@@ -69,6 +69,9 @@ impl Reason {
                 format!("class {class} must say in places.order which of {} to use", places.join(", "))
             }
             Reason::PlaceNotReady { place, why } => format!("place {place} cannot start a runner: {why}"),
+            Reason::PlaceUnsuitable { place, class, need } => {
+                format!("place {place} cannot give runners of class {class} what they need: {}", need.as_str())
+            }
             Reason::PlaceFull { place, until: Some(until) } => {
                 format!(
                     "place {place} has no room; it is tried again at {until}, or once a runner there ends"
@@ -96,6 +99,7 @@ impl Reason {
             Reason::SizeUnknown { class, size, sizes } => {
                 format!("class {class} has no size {size}: ask for one of {}", join_labels(class, sizes))
             }
+            Reason::CustomSizeRefused { label, why } => format!("no runner is started for {label}: {why}"),
             Reason::LabelNotCarried { class, label } => {
                 format!("runners of {class} do not carry the label {label}")
             }

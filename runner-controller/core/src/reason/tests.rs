@@ -4,6 +4,7 @@ use jiff::SignedDuration;
 
 use super::*;
 use crate::quota::{Exceeded, QuotaKind};
+use crate::setup::Need;
 use crate::testing::{at, sum, words};
 
 /// One of each, in the order of the enum.
@@ -27,6 +28,7 @@ fn every() -> Vec<Reason> {
         Reason::PlaceUnknown { class: text(), place: text() },
         Reason::PlaceAmbiguous { class: text(), places: words("a b") },
         Reason::PlaceNotReady { place: text(), why: text() },
+        Reason::PlaceUnsuitable { place: text(), class: text(), need: Need::Docker },
         Reason::PlaceFull { place: text(), until: Some(at(0)) },
         Reason::QuotaReached {
             place: text(),
@@ -43,6 +45,7 @@ fn every() -> Vec<Reason> {
         Reason::SeveralClassesNamed { labels: words("a b") },
         Reason::SizeMissing { class: text(), sizes: words("s l") },
         Reason::SizeUnknown { class: text(), size: text(), sizes: words("s l") },
+        Reason::CustomSizeRefused { label: text(), why: text() },
         Reason::LabelNotCarried { class: text(), label: text() },
         Reason::SourceMissing { source: text() },
         Reason::RepositoryNotServed { source: text(), repository: text() },

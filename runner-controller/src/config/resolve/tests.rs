@@ -2,7 +2,10 @@ use runner_core::placement;
 use runner_core::reason::Reason;
 use rust_decimal::Decimal;
 
+use runner_core::setup::{CustomSize, Deadlines, Need, Size};
+
 use super::*;
+use crate::config::DEFAULT_IMAGE;
 use crate::config::directory::parse;
 use crate::config::origins::Origin;
 use crate::config::{Callback, ResolvedPlace};
@@ -455,6 +458,42 @@ fn what_a_place_cannot_be_is_refused_with_field_value_and_remedy() {
         &format!("{FINE}, callback: {{url: 'stint:8080'}}"),
         &["callback.url", "\"stint:8080\"", "https://HOST"],
     );
+}
+
+#[test]
+fn a_class_may_let_jobs_ask_for_sizes_within_bounds() {
+    let with =
+        |bounds: &str| class_with(&format!("resources: {{cpu: '2', memory: 4Gi}}, customSize: {bounds}"));
+    let fine = resolved(&with("{cpu: {min: 500m, max: '8'}, memory: {min: 1Gi, max: 32Gi}}"), &[]);
+    let expect = CustomSize { cpu_millis: (500, 8000), memory_bytes: (1 << 30, 32 << 30) };
+    assert_eq!(fine.setup.classes["c"].custom_size, Some(expect));
+    let check = |bounds: &str, words: &[&str]| {
+        let resolved = resolved(&with(bounds), &[]);
+        one_problem(&resolved, "RunnerClass", words);
+        assert!(resolved.setup.classes.is_empty(), "it must not be used");
+    };
+    check(
+        "{cpu: {min: '9', max: '8'}, memory: {min: 1Gi, max: 32Gi}}",
+        &["customSize.cpu", "min 9 is above max 8"],
+    );
+    check("{cpu: {min: '1', max: '8'}, memory: {min: 2Gi, max: 1Gi}}", &["customSize.memory", "above"]);
+    check("{cpu: {min: '1', max: many}, memory: {min: 1Gi, max: 2Gi}}", &["customSize.cpu.max", "many"]);
+}
+
+#[test]
+fn a_class_that_no_place_can_serve_is_named() {
+    let needy = "resources: {cpu: '2', memory: 4Gi}, needs: [Docker]";
+    let volume = "podTemplate: {spec: {volumes: [{name: c, persistentVolumeClaim: {claimName: c}}]}}";
+    let pool =
+        "---\nkind: RunnerPlace\nmetadata: {name: vms}\nspec: {nodePool: {nodeSelector: {pool: ci}}}\n";
+    let all = resolved(&class_with(needy), &[classic("vn")]);
+    one_problem(&all, "RunnerClass", &["needs: Docker", "node pool", "places.order"]);
+    let both = format!("{}{pool}", class_with(&format!("{needy}, places: {{order: [vn, vms]}}")));
+    assert_eq!(resolved(&both, &[classic("vn")]).problems, []);
+    let implied =
+        resolved(&class_with(&format!("resources: {{cpu: '2', memory: 4Gi}}, {volume}")), &[classic("vn")]);
+    one_problem(&implied, "RunnerClass", &["needs: PersistentVolumes"]);
+    assert_eq!(implied.setup.classes["c"].needs, [Need::PersistentVolumes].into());
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod flow;
 mod limits;
 mod mixed;
 mod outage;
+mod places;
 mod proxy;
 mod quota;
 mod replicas;
