@@ -55,7 +55,7 @@ fn calls(github: &GitHubHandle, ending: &str) -> usize {
 }
 
 #[tokio::test]
-async fn only_the_protected_branchs_own_code_counts() {
+async fn only_the_own_code_of_a_protected_branch_counts() {
     let (github, provider) = start(Options::default()).await;
     for (spec, expect, why) in [
         (spec(), true, "a push to main"),

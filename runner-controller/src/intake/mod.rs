@@ -262,7 +262,7 @@ fn claimed(labels: &[String], classes: &[String]) -> bool {
         label == "self-hosted"
             || classes.iter().any(|class| {
                 let rest = label.strip_prefix(&class.to_lowercase());
-                rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+                rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['-', '/']))
             })
     };
     labels.is_empty() || labels.iter().any(ours)

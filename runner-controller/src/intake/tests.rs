@@ -13,6 +13,7 @@ fn labels_that_may_ask_for_our_runners_are_claimed() {
     check(&["Self-Hosted", "linux"], true);
     check(&["stint"], true);
     check(&["STINT-small"], true);
+    check(&["stint/cpu=4/mem=16"], true);
     check(&["ubuntu-latest", "gpu"], true);
 }
 

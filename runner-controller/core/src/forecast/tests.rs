@@ -55,7 +55,7 @@ fn a_wait_follows_from_place_in_line_runners_in_use_and_typical_runs() {
 }
 
 #[test]
-fn typical_is_the_median_of_the_repositorys_latest_or_else_of_the_classes() {
+fn typical_is_the_median_of_the_latest_of_the_repository_or_else_of_the_class() {
     let typical_of = |ended: &[Job]| typical(&waiting("1"), ended).map(|run| run.as_secs());
     assert_eq!(typical_of(&[]), None);
     let other = |id: &str, run: i64| ran(id, 5000, run, "acme/api");
