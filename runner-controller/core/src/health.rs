@@ -156,10 +156,7 @@ impl<'a> Rooms<'a> {
                 .launched
                 .as_ref()
                 .is_some_and(|launched| saturating_add(launched.at, patience) <= now);
-            if runner.kind == PlaceKind::NodePool
-                && waited
-                && machine.is_some_and(|one| one.unschedulable().is_some())
-            {
+            if waited && machine.is_some_and(|one| one.unschedulable().is_some()) {
                 rooms.stuck.entry(&runner.place).or_default().push(runner.size);
             }
             let Some(refusal) = health.refusals.get(&runner.place) else { continue };

@@ -35,7 +35,7 @@ const ASK_AGAIN: SignedDuration = SignedDuration::from_secs(60);
 const LOOK_EVERY: SignedDuration = SignedDuration::from_secs(30);
 /// How often at most the group of a machine that has run for long is read: Azure may have forgotten its pull time.
 const LOOK_SELDOM: SignedDuration = SignedDuration::from_hours(1);
-/// Code of the reason for which a runner leaves a node pool without room.
+/// Code of the reason for which a runner leaves a place where the scheduler finds no node for it.
 pub(crate) const UNSCHEDULABLE_CODE: &str = "Unschedulable";
 /// How long a machine that was just created may be missing from what the outside shows, which lags.
 const SHOWN_WITHIN: SignedDuration = SignedDuration::from_secs(30);
@@ -140,7 +140,7 @@ pub struct Surroundings<'a> {
     pub deadlines: Deadlines,
     /// How long an unwanted runner is kept.
     pub surplus_grace: SignedDuration,
-    /// How long its pod may find no node in a node pool before it is given up.
+    /// How long its pod may find no node before it is given up.
     pub leave_after: SignedDuration,
     /// Now.
     pub now: Timestamp,
@@ -305,7 +305,7 @@ impl Runner {
                 Some(online) => (online, around.deadlines.idle, Reason::Idle),
             },
             MachinePhase::Pending | MachinePhase::Ended | MachinePhase::StartFailed => {
-                match machine.unschedulable().filter(|_| self.kind == PlaceKind::NodePool) {
+                match machine.unschedulable() {
                     Some(why) => {
                         (launched_at, around.leave_after, Reason::Unschedulable { why: why.to_owned() })
                     }

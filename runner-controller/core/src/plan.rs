@@ -7,6 +7,7 @@ mod admissions;
 mod branches;
 mod in_use;
 mod jobs;
+mod keeping;
 mod kinds;
 mod reading;
 mod upkeep;

@@ -226,6 +226,8 @@ struct Used<'a> {
     azure: AzureUse,
     groups: u64,
     cores: u64,
+    /// Cores that are kept for a job that has waited for long.
+    kept: u64,
     /// Groups that may have to be deleted.
     undeleted: u64,
     creates: Vec<Timestamp>,
@@ -251,6 +253,7 @@ impl<'a> Quotas<'a> {
                 azure,
                 groups: 0,
                 cores: 0,
+                kept: 0,
                 undeleted: 0,
                 creates: Vec::new(),
                 deletes: Vec::new(),
@@ -303,6 +306,15 @@ impl<'a> Quotas<'a> {
         used.map_or("", |used| used.quota.name.as_str())
     }
 
+    /// Keeps the cores that are left there for a runner of this size, if it is not larger than the quota itself.
+    pub fn keep_cores(&mut self, place: &Place, size: Size) {
+        let cores = whole_cores(size);
+        let used = place.quota.as_deref().and_then(|name| self.by_name.get_mut(name));
+        if let Some(used) = used.filter(|used| cores <= used.core_cap()) {
+            used.kept = cores;
+        }
+    }
+
     /// A runner is being started there.
     pub fn take(&mut self, place: &Place, size: Size) {
         let now = self.now;
@@ -313,6 +325,11 @@ impl<'a> Quotas<'a> {
 }
 
 impl Used<'_> {
+    fn core_cap(&self) -> u64 {
+        let limit = self.azure.cores.map(|azure| azure.limit);
+        self.quota.cores.into_iter().chain(limit).min().unwrap_or(DEFAULT_STANDING)
+    }
+
     fn take(&mut self, cores: u64, now: Timestamp) {
         self.groups += 1;
         self.cores = self.cores.saturating_add(cores);
@@ -329,7 +346,13 @@ impl Used<'_> {
             if full { Err(Exceeded { what, used, cap, until: None }) } else { Ok(()) }
         };
         standing(QuotaKind::Groups, self.groups, 1, self.quota.groups, self.azure.groups)?;
-        standing(QuotaKind::Cores, self.cores, cores, self.quota.cores, self.azure.cores)?;
+        standing(
+            QuotaKind::Cores,
+            self.cores,
+            cores.saturating_add(self.kept),
+            self.quota.cores,
+            self.azure.cores,
+        )?;
         for rate in &self.quota.changes {
             rate.room(QuotaKind::Creates(rate.per), &self.creates, 0, now)?;
             rate.room(QuotaKind::Deletes(rate.per), &self.deletes, self.undeleted, now)?;

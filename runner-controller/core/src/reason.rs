@@ -213,18 +213,6 @@ impl Reason {
             Reason::Deleted => "Deleted",
         }
     }
-
-    /// Whether a limit stands in the way that has no room for now.
-    pub(crate) fn is_of_room(&self) -> bool {
-        matches!(
-            self,
-            Reason::InstallationFull { .. }
-                | Reason::ClassFull { .. }
-                | Reason::SizeFull { .. }
-                | Reason::LimitReached { .. }
-                | Reason::ReservedForAnother { .. }
-        )
-    }
 }
 
 #[cfg(test)]

@@ -182,8 +182,18 @@ impl Outside {
             None => None,
         };
         let own = runner.facts.launched.as_ref().map(|launched| launched.uid.as_str());
+        let asked = runner.facts.deleting.unwrap_or(runner.created_at);
+        if own.is_none() {
+            // A creation whose answer was lost may take effect after the deletion.
+            match (&found, &self.pods) {
+                (Some(_), Some(pods)) => pods.delete(runner).await?,
+                (Some(_), None) => {}
+                (None, _) if !passed(asked, SETTLED_AFTER) => return Ok(Outcome::Again(GONE_PAUSE * 2)),
+                (None, _) => {}
+            }
+        }
         if found.as_deref().is_some_and(|uid| own.is_none_or(|own| own == uid)) {
-            let long = passed(runner.facts.deleting.unwrap_or(runner.created_at), GONE_SOON);
+            let long = passed(asked, GONE_SOON);
             return Ok(Outcome::Again(if long { GONE_PAUSE * 5 } else { GONE_PAUSE }));
         }
         self.record(order, &[RunnerFact::Gone(clock::now())]).await?;

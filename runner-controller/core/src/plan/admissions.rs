@@ -1,11 +1,11 @@
 //! Which of the jobs that wait get a runner now, and why the others do not.
 //!
-//! What concerns one job alone is asked first; those that pass compete for the room that limits leave, a long-waiting
-//! larger one first, then in the order that `admission` gives.
+//! What concerns one job alone is asked first; those that pass compete for the room that limits leave, in the
+//! order that `admission` gives; `keeping` sees to it that smaller ones do not take it all.
 
 use std::sync::Arc;
 
-use foldhash::{HashMap, HashMapExt as _, HashSet, HashSetExt as _};
+use foldhash::{HashMap, HashMapExt as _};
 use jiff::{SignedDuration, Timestamp};
 
 use super::in_use::InUse;
@@ -16,9 +16,8 @@ use super::{Action, NewRunner, Pass};
 use crate::admission::{Order, ProfileId, Purpose, Usage};
 use crate::job::{JobState, Standing};
 use crate::labels;
-use crate::limit::{Amount, Caps};
+use crate::limit::Amount;
 use crate::pairing::{JobView, Wants};
-use crate::placement;
 use crate::reason::Reason;
 use crate::setup::{Class, Place, Size, saturating_add};
 
@@ -36,19 +35,21 @@ pub(super) struct Waiting<'v, 'a> {
 }
 
 /// One that gets a runner if limits and places allow.
-struct Candidate<'v, 'a> {
-    waiting: Waiting<'v, 'a>,
+pub(super) struct Candidate<'v, 'a> {
+    pub(super) waiting: Waiting<'v, 'a>,
     wants: &'v Wants,
-    class: &'v Class,
-    size: Size,
-    profile: ProfileId,
+    pub(super) class: &'v Class,
+    pub(super) size: Size,
+    pub(super) profile: ProfileId,
     priority: i64,
+    /// Whether smaller ones may keep overtaking it under a limit, although it has waited for long.
+    pub(super) overtaken: bool,
     /// When time alone changes its place among the others.
-    changes_at: Option<Timestamp>,
+    pub(super) changes_at: Option<Timestamp>,
 }
 
 impl Candidate<'_, '_> {
-    fn amount(&self) -> Amount {
+    pub(super) fn amount(&self) -> Amount {
         Amount::of(self.size)
     }
 }
@@ -96,7 +97,7 @@ impl<'a> Pass<'a> {
                 Err(outcome) => self.becomes(one, outcome),
             }
         }
-        self.long_waiting(&mut candidates, &mut usage);
+        let mut kept = self.long_waiting(&mut candidates, &mut usage);
         // Room only shrinks from here on: what is refused one job is refused all that are alike.
         let mut refused: HashMap<ProfileId, Arc<Reason>> = HashMap::new();
         let in_line = candidates.iter().enumerate().filter_map(|(rank, candidate)| {
@@ -114,6 +115,7 @@ impl<'a> Pass<'a> {
                     && !matches!(**reason, Reason::ConfirmingWithSource)
                 {
                     refused.entry(candidate.profile).or_insert_with(|| reason.clone());
+                    self.keep_room(&candidate, reason, &mut kept, &mut usage);
                 }
                 self.ends(candidate, outcome);
             }
@@ -183,6 +185,7 @@ impl<'a> Pass<'a> {
                 size,
                 profile,
                 priority: own.into(),
+                overtaken: false,
                 changes_at: None,
             };
         }
@@ -193,63 +196,7 @@ impl<'a> Pass<'a> {
         let next = SignedDuration::from_secs(steps.saturating_add(1).saturating_mul(age_every));
         let changes_at =
             (priority < highest.into()).then(|| next_ageing_moment(saturating_add(waiting.since, next)));
-        Candidate { waiting, wants, class, size, profile, priority, changes_at }
-    }
-
-    /// Lets the jobs go first that have waited for long and that smaller ones keep overtaking: one for each counter of
-    /// a limit, the oldest. Where there is no room for it yet, what there is is kept for it.
-    fn long_waiting<'v>(&mut self, candidates: &mut [Option<Candidate<'v, 'a>>], usage: &mut Usage<'v>)
-    where
-        'a: 'v,
-    {
-        let setup = &self.snapshot.setup;
-        let by_size = |caps: &Caps| caps.cpu_millis.is_some() || caps.memory_bytes.is_some();
-        if !setup.limits.values().any(|limit| by_size(&limit.caps)) {
-            return;
-        }
-        let mut counters: HashMap<ProfileId, Vec<usize>> = HashMap::new();
-        let mut least: HashMap<usize, Amount> = HashMap::new();
-        for candidate in candidates.iter().flatten() {
-            let own = counters.entry(candidate.profile).or_insert_with(|| {
-                let place = placement::choose(setup, candidate.class, |_| Ok(())).ok();
-                usage.limit_counters(candidate.profile, place.map(|place| place.name.as_str()))
-            });
-            let amount = candidate.amount();
-            for counter in own {
-                let least = least.entry(*counter).or_insert(amount);
-                least.cpu_millis = least.cpu_millis.min(amount.cpu_millis);
-                least.memory_bytes = least.memory_bytes.min(amount.memory_bytes);
-            }
-        }
-        let mut served: HashSet<usize> = HashSet::new();
-        for slot in candidates.iter_mut() {
-            let Some(candidate) = slot else { continue };
-            let Some(own) = counters.get(&candidate.profile) else { continue };
-            let amount = candidate.amount();
-            if own.iter().any(|counter| served.contains(counter))
-                || !usage.is_larger(own, amount, &least)
-                || !usage.could_fit(candidate.profile, own, amount)
-            {
-                continue;
-            }
-            let due =
-                next_ageing_moment(saturating_add(candidate.waiting.since, setup.settings.reserve_after));
-            if self.now < due {
-                candidate.changes_at = Some(candidate.changes_at.map_or(due, |at| at.min(due)));
-                continue;
-            }
-            let Some(candidate) = slot.take() else { continue };
-            let outcome = self.compete(&candidate, usage);
-            match &outcome {
-                Outcome::Start(_) => served.extend(own),
-                Outcome::Wait(reason) if reason.is_of_room() => {
-                    usage.reserve(own, amount, &candidate.waiting.view.job.key);
-                    served.extend(own);
-                }
-                Outcome::Wait(_) | Outcome::Pending => {}
-            }
-            self.ends(candidate, outcome);
-        }
+        Candidate { waiting, wants, class, size, profile, priority, overtaken: false, changes_at }
     }
 
     /// Takes the room for a runner, or says what stands in the way.
@@ -334,13 +281,13 @@ impl<'a> Pass<'a> {
 }
 
 /// The last moment at which priorities changed.
-fn ageing_moment(now: Timestamp) -> Timestamp {
+pub(super) fn ageing_moment(now: Timestamp) -> Timestamp {
     let step = AGEING_STEP.as_secs();
     Timestamp::from_second(now.as_second().div_euclid(step).saturating_mul(step)).unwrap_or(now)
 }
 
 /// The first moment, not before the one given, at which priorities change.
-fn next_ageing_moment(at: Timestamp) -> Timestamp {
+pub(super) fn next_ageing_moment(at: Timestamp) -> Timestamp {
     let last = ageing_moment(at);
     if last == at { at } else { saturating_add(last, AGEING_STEP) }
 }

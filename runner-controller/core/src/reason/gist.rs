@@ -40,7 +40,7 @@ const GISTS: [(&str, &str); super::Reason::CODES.len()] = [
     ("AgentExited", "Its agent said that it is exiting."),
     ("StartFailed", "Its container did not start."),
     ("NoCapacity", "The platform had no room or quota for its container."),
-    ("Unschedulable", "No node of its pool had room for its pod."),
+    ("Unschedulable", "No node of its place took its pod."),
     ("Vanished", "Its pod or container group vanished, or is being deleted by somebody else."),
     ("Interrupted", "A call that cannot be repeated was begun, and its result is unknown."),
     ("RegistrationFailed", "The source refused to register it."),

@@ -117,7 +117,7 @@ impl Reason {
             Reason::AgentExited => "its agent said that it is exiting".to_owned(),
             Reason::StartFailed { why } => format!("its container did not start: {why}"),
             Reason::NoCapacity { why } => format!("there was no room for its container: {why}"),
-            Reason::Unschedulable { why } => format!("no node of its pool has room for its pod: {why}"),
+            Reason::Unschedulable { why } => format!("no node of its place takes its pod: {why}"),
             Reason::Vanished => "its pod or container group vanished".to_owned(),
             Reason::Interrupted { call } => {
                 format!("the controller stopped while it {call}; what came of it is removed")

@@ -155,7 +155,8 @@ proptest! {
             let room = usage.room(profile, amount).and_then(|()| usage.room_at(profile, amount, "virtual"));
             if let Reason::ReservedForAnother { job, .. } = &**reason {
                 let other = plan.reasons.iter().find(|(key, _)| key.to_string() == *job);
-                let waits = other.is_some_and(|(_, reason)| reason.is_of_room());
+                let waits =
+                    other.is_some_and(|(_, reason)| matches!(**reason, Reason::LimitReached { .. }));
                 prop_assert!(waits, "kept for {} that does not wait for room: {:?}", job, other);
             } else {
                 prop_assert!(room.is_err(), "{} waits with {:?} although there is room", key, reason);

@@ -2,11 +2,13 @@
 
 use crate::job::Job;
 use crate::lifecycle::Runner;
-use crate::limit::Dimension::{Class, Owner, Place, Repository, Source, Workflow};
+use crate::limit::Dimension;
+use crate::limit::Dimension::{Class, Owner, Repository, Source, Workflow};
 use crate::limit::{ConcurrencyLimit, PriorityRule};
 use crate::plan::{Action, Hold, Snapshot, plan, runner_name};
+use crate::quota::{ChangeRate, Quota};
 use crate::reason::Reason;
-use crate::setup::Size;
+use crate::setup::{Place, PlaceState, Size};
 use crate::testing::{at, class, job, key, limit, place, runner, secs, setup, snapshot, source, words};
 
 /// A job of this repository that was queued at second `id`.
@@ -69,10 +71,10 @@ fn a_limit_holds_back_what_it_matches_and_nothing_else() {
     check(limit("l").most(0).about(Workflow, "*").about(Class, "Big"), "1 4 3 | 2 LimitReached");
     check(limit("l").most(0).about(Source, "other"), "1 4 2 3 | ");
     check(
-        limit("l").most(0).about(Place, "virt*"),
+        limit("l").most(0).about(Dimension::Place, "virt*"),
         " | 1 LimitReached, 2 LimitReached, 3 LimitReached, 4 LimitReached",
     );
-    check(limit("l").most(0).about(Place, "elsewhere"), "1 4 2 3 | ");
+    check(limit("l").most(0).about(Dimension::Place, "elsewhere"), "1 4 2 3 | ");
 }
 
 #[test]
@@ -86,7 +88,7 @@ fn each_group_has_a_counter_of_its_own() {
     check(limit("l").most(1).by(&[Repository, Class]), "1 4 2 3 | ");
     check(limit("l").most(1).by(&[Class]), "1 2 | 3 LimitReached, 4 LimitReached");
     check(limit("l").most(1).by(&[Workflow]), "1 4 | 2 LimitReached, 3 LimitReached");
-    check(limit("l").most(2).by(&[Source, Place]), "1 4 | 2 LimitReached, 3 LimitReached");
+    check(limit("l").most(2).by(&[Source, Dimension::Place]), "1 4 | 2 LimitReached, 3 LimitReached");
 }
 
 #[test]
@@ -123,7 +125,7 @@ fn a_paused_limit_starts_nothing_that_it_matches() {
         assert_eq!(told(&under(vec![paused(one)], four()), 5), expect);
     };
     check(limit("l").about(Owner, "acme"), "4 | 1 LimitPaused, 2 LimitPaused, 3 LimitPaused");
-    check(limit("l").about(Place, "virtual").about(Class, "big"), "1 4 3 | 2 LimitPaused");
+    check(limit("l").about(Dimension::Place, "virtual").about(Class, "big"), "1 4 3 | 2 LimitPaused");
 }
 
 #[test]
@@ -160,7 +162,7 @@ fn what_is_started_counts_until_it_is_gone_and_lowering_ends_nothing() {
 #[test]
 fn a_start_under_way_counts_wherever_it_may_go() {
     let mut all = under(
-        vec![limit("l").most(1).by(&[Place])],
+        vec![limit("l").most(1).by(&[Dimension::Place])],
         vec![of(1, "acme/web", "stint"), of(2, "acme/web", "stint")],
     );
     all.setup.places.insert("other".to_owned(), place("other"));
@@ -214,10 +216,10 @@ fn time_alone_wakes_the_pass_in_which_a_job_rises() {
     assert_eq!(plan(&all, at(105)).wake_at, Some(at(86_401)), "it stands as high as it can");
 }
 
-/// `small` jobs of 2 vCPU are running; a large one and another small one wait.
+/// `small` jobs of 2 vCPU of acme's are running; a large one of beta's and another small one of acme's wait.
 fn crowded(small: u32, cores: u64) -> Snapshot {
     let mut all =
-        under(vec![limit("l").cores(cores)], vec![of(1, "acme/web", "big"), of(2, "beta/lib", "stint")]);
+        under(vec![limit("l").cores(cores)], vec![of(1, "beta/lib", "big"), of(2, "acme/web", "stint")]);
     all.setup.settings.reserve_after = secs(100);
     all.runners = (10..10 + small)
         .map(|id| runner(&id.to_string(), 1).launched(2).torn_down(&Reason::Idle, 3))
@@ -253,17 +255,64 @@ fn no_room_is_kept_for_what_could_never_start() {
         all.setup.limits.insert("p".to_owned(), paused);
     });
     never(&|all| {
-        all.setup
-            .limits
-            .extend([("q".to_owned(), limit("q").about(Place, "virtual").about(Class, "big").most(0))])
+        all.setup.limits.extend([(
+            "q".to_owned(),
+            limit("q").about(Dimension::Place, "virtual").about(Class, "big").most(0),
+        )])
     });
 }
 
 #[test]
 fn one_large_job_at_a_time_has_room_kept() {
-    let mut all = crowded(3, 24);
-    all.jobs.push(of(3, "acme/api", "big"));
+    let mut all = crowded(3, 18);
+    all.jobs.push(of(3, "beta/lib", "big"));
     all.jobs.push(of(4, "acme/api", "stint"));
-    // 6 in use; the first takes 8; 10 are left for the small ones and the second, by their shares.
-    assert_eq!(told(&all, 150), "1 2 3 | 4 LimitReached");
+    // 6 in use; the first takes 8; of the 4 that are left, none are for small ones while the second waits.
+    assert_eq!(told(&all, 150), "1 2 4 | 3 LimitReached", "whoever has a smaller share goes before it");
+    all.jobs.truncate(3);
+    all.jobs[1] = of(5, "beta/web", "stint");
+    all.jobs[2].description.repository = "beta/api".to_owned();
+    assert_eq!(told(&all, 150), "1 | 3 LimitReached, 5 ReservedForAnother");
+}
+
+#[test]
+fn no_room_is_kept_from_higher_priorities_and_smaller_shares() {
+    let mut all = crowded(3, 10);
+    all.setup.settings.age_every = secs(1000);
+    let matches = limit("").about(Repository, "acme/web").matches;
+    all.setup.settings.priorities = vec![PriorityRule { matches, priority: 1 }];
+    assert_eq!(told(&all, 150), "2 | 1 LimitReached", "an admin's list goes first");
+    all.setup.settings.priorities.clear();
+    all.jobs[0] = of(1, "acme/web", "big");
+    all.jobs[1] = of(2, "beta/lib", "stint");
+    assert_eq!(told(&all, 150), "2 | 1 LimitReached", "beta has nothing yet");
+}
+
+#[test]
+fn no_room_is_kept_for_a_job_that_waits_for_its_class_or_for_a_place() {
+    let mut all = crowded(3, 16);
+    all.jobs.push(of(3, "gamma/lib", "big"));
+    all.jobs[2].description.owner = "beta".to_owned();
+    all.setup.classes.get_mut("big").unwrap().max_runners = 1;
+    assert_eq!(told(&all, 150), "1 2 | 3 ClassFull", "what is left is of no use to the second large one");
+    let mut all = crowded(3, 10);
+    all.setup.classes.get_mut("big").unwrap().places = Some(words("away"));
+    all.setup.places.insert("away".to_owned(), Place { state: PlaceState::Paused, ..place("away") });
+    all.setup.classes.get_mut("stint").unwrap().places = Some(words("virtual"));
+    assert_eq!(told(&all, 150), "2 | 1 LimitReached", "no place could start the large one");
+}
+
+#[test]
+fn cores_of_azure_are_kept_for_a_job_that_waited_for_long() {
+    let mut all = crowded(3, 100);
+    let rate = ChangeRate { count: 1000, per: secs(300) };
+    let quota = Quota { name: String::new(), groups: None, cores: Some(10), changes: vec![rate] };
+    all.setup.quotas.insert("sub/".to_owned(), quota);
+    all.setup.places.get_mut("virtual").unwrap().quota = Some("sub/".to_owned());
+    assert_eq!(told(&all, 50), "2 | 1 QuotaReached");
+    assert_eq!(plan(&all, at(50)).wake_at, Some(at(105)));
+    assert_eq!(told(&all, 105), " | 1 QuotaReached, 2 QuotaReached");
+    all.setup.quotas.get_mut("sub/").unwrap().cores = Some(7);
+    all.runners.truncate(2);
+    assert_eq!(told(&all, 105), "2 | 1 QuotaReached", "nothing is kept for what could never start");
 }
