@@ -16,7 +16,7 @@ use std::sync::Arc;
 mod kinds;
 mod matching;
 
-use std::collections::{HashMap, HashSet};
+use foldhash::{HashMap, HashMapExt as _, HashSet};
 
 use crate::job::{Job, JobKey, JobState};
 use crate::labels::Matched;

@@ -3,7 +3,9 @@
 //! A source decides by scope and labels alone; core knows nothing of a runner group's list of repositories, which is the
 //! same for all runners of a source.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::BTreeSet;
+
+use foldhash::{HashMap, HashMapExt as _, HashSet, HashSetExt as _};
 
 use jiff::Timestamp;
 
