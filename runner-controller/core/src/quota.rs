@@ -157,11 +157,12 @@ impl Changes {
     pub fn note(&mut self, setup: &Setup, runners: &[Runner], now: Timestamp) {
         let mut before = std::mem::take(&mut self.live);
         for runner in runners {
-            let Some(quota) = quota_of(setup, runner).filter(|_| runner.facts.launching.is_some()) else {
-                continue;
-            };
-            before.remove(&runner.name);
-            self.live.insert(runner.name.clone(), (quota.to_owned(), created_by(runner), runner.facts.gone));
+            let known = before.remove(&runner.name).map(|(quota, ..)| quota);
+            // A place may vanish while its runners stay, as with a virtual node that is away: what is known of it holds.
+            let quota = quota_of(setup, runner).map(str::to_owned).or(known);
+            if let Some(quota) = quota.filter(|_| runner.facts.launching.is_some()) {
+                self.live.insert(runner.name.clone(), (quota, created_by(runner), runner.facts.gone));
+            }
         }
         for (quota, created, deleted) in before.into_values() {
             self.at(&quota, created.unwrap_or(now)).creates += 1;
@@ -183,6 +184,12 @@ impl Changes {
     }
 }
 
+/// The quota that a runner counts against: that of its place, or the one it was last seen to count against.
+fn quota_in<'a>(setup: &'a Setup, changes: &'a Changes, runner: &Runner) -> Option<&'a str> {
+    let known = || changes.live.get(&runner.name).map(|(quota, ..)| quota.as_str());
+    quota_of(setup, runner).or_else(known)
+}
+
 fn quota_of<'a>(setup: &'a Setup, runner: &Runner) -> Option<&'a str> {
     let place = setup.places.get(&runner.place).filter(|_| runner.kind.has_group())?;
     place.quota.as_deref()
@@ -198,9 +205,9 @@ fn created_by(runner: &Runner) -> Option<Timestamp> {
 }
 
 /// How many groups of Stint's, and cores of theirs, Azure is sure to count.
-pub fn stands(setup: &Setup, quota: &str, runners: &[Runner]) -> (u64, u64) {
+pub fn stands(setup: &Setup, changes: &Changes, quota: &str, runners: &[Runner]) -> (u64, u64) {
     let own = runners.iter().filter(|runner| {
-        quota_of(setup, runner) == Some(quota) && runner.facts.gone.is_none() && created_by(runner).is_some()
+        quota_in(setup, changes, runner) == Some(quota) && runner.facts.gone.is_none() && created_by(runner).is_some()
     });
     own.fold((0, 0), |(groups, cores), runner| {
         let ended = runner.facts.group.as_ref().is_some_and(|group| group.stopped.is_some());
@@ -262,7 +269,8 @@ impl<'a> Quotas<'a> {
             quotas.by_name.insert(name, used);
         }
         for runner in runners {
-            let Some(used) = quota_of(setup, runner).and_then(|name| quotas.by_name.get_mut(name)) else {
+            let name = quota_in(setup, changes, runner);
+            let Some(used) = name.and_then(|name| quotas.by_name.get_mut(name)) else {
                 continue;
             };
             if runner.counts() {

@@ -63,7 +63,7 @@ impl Quotas {
             })
             .collect();
         let (outside, answers) = (outside.clone(), self.answers.clone());
-        let setup = view.snapshot.setup.clone();
+        let (setup, changes) = (view.snapshot.setup.clone(), view.snapshot.changes.clone());
         tokio::spawn(async move {
             for (quota, (subscription, region)) in regions {
                 let answer = outside.groups.usage(&subscription, &region).await;
@@ -71,7 +71,7 @@ impl Quotas {
                 match answer {
                     Ok(usage) => {
                         let runners = outside.records.observe().map(|seen| seen.runners).unwrap_or_default();
-                        let own = stands(&setup, &quota, &runners);
+                        let own = stands(&setup, &changes, &quota, &runners);
                         answers.known.insert(quota.clone(), (clock::now(), without_own(usage, own)));
                         answers.failing.remove(&quota);
                     }
