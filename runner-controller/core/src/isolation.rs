@@ -42,6 +42,8 @@ pub enum AdvisoryReason {
     },
     /// It tells workflows of one repository apart, which no registration does.
     Workflows,
+    /// It tells protected branches of one repository from others, which no registration does.
+    Branches,
 }
 
 impl fmt::Display for Advisory {
@@ -56,6 +58,10 @@ impl fmt::Display for Advisory {
             AdvisoryReason::Workflows => f.write_str(
                 "advisory within a repository: it tells workflows apart, and GitHub hands a repository's runner to a job \
                  of any of its workflows",
+            ),
+            AdvisoryReason::Branches => f.write_str(
+                "advisory within a repository: it tells protected branches from others, and GitHub hands a repository's \
+                 runner to a job of any of its branches",
             ),
         }
     }
@@ -116,6 +122,9 @@ impl<'a> Isolation<'a> {
             if tells_workflows_apart(limit) {
                 found.push(Advisory { limit: limit.name.clone(), why: AdvisoryReason::Workflows });
             }
+            if limit.matches.protected_branch.is_some() {
+                found.push(Advisory { limit: limit.name.clone(), why: AdvisoryReason::Branches });
+            }
             let alone = Self { limits: vec![*limit], known: HashMap::new() };
             for source in setup.sources.values().filter(|source| source.register_at == RegisterAt::Owner) {
                 for owner in &source.owners {
@@ -140,7 +149,10 @@ fn tells_repositories_apart(limit: &ConcurrencyLimit, owner: &str) -> bool {
         return false;
     }
     let only_some = !all.is_empty() && !all.contains(&Reach::All);
-    only_some || limit.group_by.contains(&Dimension::Repository) || tells_workflows_apart(limit)
+    only_some
+        || limit.group_by.contains(&Dimension::Repository)
+        || limit.matches.protected_branch.is_some()
+        || tells_workflows_apart(limit)
 }
 
 /// Whether two workflows may.

@@ -32,6 +32,9 @@ fn runners_register_at_the_repository_where_a_limit_tells_repositories_apart() {
         (one().by(&[Owner, Repository]), "acme/web"),
         (one().by(&[Workflow]), "acme/web"),
         (one().about(Workflow, "nightly"), "acme/web"),
+        (one().on_branches(true), "acme/web"),
+        (one().on_branches(false), "acme/web"),
+        (one().about(Repository, "acme/*").on_branches(false), "acme/web"),
         // They say the same of all of the owner's repositories.
         (one().about(Repository, "*"), "acme"),
         (one().about(Repository, "acme/*"), "acme"),
@@ -44,6 +47,7 @@ fn runners_register_at_the_repository_where_a_limit_tells_repositories_apart() {
         (one().about(Repository, "other/api"), "acme"),
         (one().about(Repository, "acme2/*"), "acme"),
         (one().about(Repository, "other/api").by(&[Repository]), "acme"),
+        (one().about(Repository, "other/*").on_branches(true), "acme"),
         (one().about(Owner, "other").by(&[Repository]), "acme"),
         (one().about(Source, "other").by(&[Repository]), "acme"),
         (one().about(Class, "big").by(&[Repository]), "acme"),
@@ -84,6 +88,7 @@ fn a_limit_that_registration_does_not_enforce_is_told() {
     add(limit("by-owner").most(1).by(&[Dimension::Owner]));
     add(limit("api").most(1).about(Dimension::Repository, "acme/api"));
     add(limit("nightly").most(1).about(Dimension::Workflow, "nightly*"));
+    add(limit("proposals").most(1).on_branches(false));
     let told = |setup: &Setup| -> Vec<String> {
         let found = Isolation::of(setup).advisories(setup);
         found.iter().map(|one| format!("{}: {one}", one.limit)).collect()
@@ -92,12 +97,13 @@ fn a_limit_that_registration_does_not_enforce_is_told() {
         told(&setup),
         [
             "nightly: advisory within a repository: it tells workflows apart, and GitHub hands a repository's runner to a job of any of its workflows",
+            "proposals: advisory within a repository: it tells protected branches from others, and GitHub hands a repository's runner to a job of any of its branches",
         ]
     );
     if let Some(source) = setup.sources.get_mut("acme") {
         source.register_at = RegisterAt::Owner;
     }
     let told = told(&setup);
-    assert_eq!(told.len(), 3, "{told:?}");
+    assert_eq!(told.len(), 5, "{told:?}");
     assert!(told[0].starts_with("api: advisory for acme: RunnerSource acme registers"), "{told:?}");
 }
