@@ -171,7 +171,8 @@ impl Reconciler {
         let setup = &view.resolved.setup;
         let advisories = Isolation::of(setup).advisories(setup);
         for advisory in advisories.iter().filter(|advisory| !self.advisories.contains(advisory)) {
-            tracing::warn!(limit = advisory.limit, "ConcurrencyLimit {}: {advisory}", advisory.limit);
+            let (kind, name) = (advisory.kind, &advisory.name);
+            tracing::warn!(kind, name, "{kind} {name}: {advisory}");
         }
         self.advisories = advisories;
         if problems != self.noted {
