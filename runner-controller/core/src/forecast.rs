@@ -256,6 +256,10 @@ fn end_of(reason: &Reason) -> End<'_> {
         0 => When::Never,
         _ => When::Room { used: used.into(), cap: cap.into(), needs: 1 },
     };
+    if reason.never_fits() {
+        // It stands in no line.
+        return End { counter: None, when: When::Never };
+    }
     let (counter, when) = match reason {
         Reason::InstallationFull { running, limit } => {
             (Some(Counter::Installation), runners(*running, *limit))
@@ -264,8 +268,6 @@ fn end_of(reason: &Reason) -> End<'_> {
             (Some(Counter::Class(class)), runners(*running, *limit))
         }
         Reason::SizeFull { label, running, limit } => (Some(Counter::Size(label)), runners(*running, *limit)),
-        // It alone is too large: it stands in no line.
-        Reason::LimitReached { cap, needs, .. } if needs > cap => (None, When::Never),
         Reason::LimitReached { limit, group, used, cap, needs, .. } => {
             let when = When::Room { used: *used, cap: *cap, needs: *needs };
             (Some(Counter::Limit(limit, group)), when)

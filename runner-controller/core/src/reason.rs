@@ -214,6 +214,14 @@ impl Reason {
         }
     }
 
+    /// Whether the job alone is more than a limit, budget or quota allows, so that no room that comes is enough.
+    pub(crate) fn never_fits(&self) -> bool {
+        if let Reason::LimitReached { needs, cap, .. } = self {
+            return needs > cap;
+        }
+        matches!(self, Reason::BudgetSpent { figures, .. } if figures.never_fits())
+    }
+
     /// Whether a limit stands in the way that has no room for now.
     pub(crate) fn is_of_room(&self) -> bool {
         matches!(

@@ -1,6 +1,7 @@
 use super::*;
+use crate::budget::Shortage;
 use crate::limit::Capped;
-use crate::testing::{at, job, key, secs};
+use crate::testing::{at, job, key, secs, sum};
 
 /// A job of class `stint` that ran for so many seconds and ended at the second given.
 fn ran(id: &str, ended: i64, seconds: i64, repository: &str) -> Job {
@@ -28,6 +29,19 @@ fn memory(used: u64, cap: u64, needs: u64) -> Reason {
         cap,
         needs,
     }
+}
+
+/// A budget of 10 a day that begins anew at second 250.
+fn spent(needs: &str) -> Reason {
+    let figures = Shortage {
+        spent: sum("9"),
+        reserved: sum("0"),
+        needs: sum(needs),
+        amount: sum("10"),
+        currency: "USD".to_owned(),
+        until: at(250),
+    };
+    Reason::BudgetSpent { budget: "team".to_owned(), figures: Box::new(figures) }
 }
 
 /// What is said of job `1`, whose line the others stand in as they are given.
@@ -88,6 +102,8 @@ fn what_nobody_knows_is_said_so() {
     assert_eq!(one(Reason::LimitPaused { limit: "x".to_owned() }), "never, unless that changes");
     assert_eq!(one(Reason::NoPlace), "never, unless that changes");
     assert_eq!(one(Reason::AwaitingApproval), "unknown: somebody must approve it");
+    assert_eq!(one(spent("10")), "1 of 1 for budget team; about 3 min");
+    assert_eq!(one(spent("10.01")), "never, unless that changes");
     let until = Some(at(100 + 150));
     assert_eq!(
         one(Reason::PlaceFull { place: "vms".to_owned(), until }),

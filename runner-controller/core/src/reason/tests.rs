@@ -146,6 +146,10 @@ fn a_remedy_is_one_line_and_names_the_field_that_caps() {
         limit_reached("", Capped::Memory, 0, 1 << 30, 2 << 30),
         "ask for a smaller size, or: kubectl edit concurrencylimit x: raise spec.max.memory to what the job needs",
     );
+    check(
+        budget_spent("12.5"),
+        "ask for a smaller size, or: `kubectl edit budget x`: raise spec.amount to what the job is expected to cost, or set spec.whenSpent to Warn; if its class's runners take less time, set the class's spec.expectedDuration",
+    );
     let named = |labels| Reason::NoClassNamed { labels: words(labels) };
     check(
         named("Self-Hosted big"),
