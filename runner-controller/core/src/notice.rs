@@ -239,6 +239,9 @@ pub fn told_to_all(reason: &Reason) -> Option<String> {
             Some(format!("place {place} cannot start a runner now; its admins see why"))
         }
         // Which quota names a subscription.
+        Reason::QuotaReached { place, .. } if reason.never_fits() => {
+            Some(format!("place {place} has too little quota in Azure for a runner of this size"))
+        }
         Reason::QuotaReached { place, .. } => Some(format!("place {place} has no quota left in Azure for now")),
         Reason::InstallationFull { .. }
         | Reason::ClassFull { .. }

@@ -94,15 +94,34 @@ pub struct Exceeded {
     pub used: u64,
     /// Of so much.
     pub cap: u64,
+    /// So much the runner needs.
+    pub needs: u64,
     /// When time alone makes room, if it does.
     pub until: Option<Timestamp>,
 }
 
 impl Exceeded {
+    /// Whether the runner alone needs more than there may be.
+    pub fn never_fits(&self) -> bool {
+        self.needs > self.cap
+    }
+
     /// What is exceeded, in words. `of`: the region.
     pub fn sentence(&self, of: &str) -> String {
-        let Self { what, used, cap, until } = self;
+        let Self { what, used, cap, needs, until } = self;
         let of = if of.is_empty() { String::new() } else { format!(" in {of}") };
+        if self.never_fits() {
+            return match what {
+                QuotaKind::Groups => format!("{cap} container groups{of} are allowed, and the runner needs {needs}"),
+                QuotaKind::Cores => format!("{cap} cores{of} are allowed, and the runner alone needs {needs}"),
+                QuotaKind::Creates(per) => {
+                    format!("{cap} container groups may be made{of} within {per:#}, and the runner needs {needs}")
+                }
+                QuotaKind::Deletes(per) => {
+                    format!("{cap} container groups may be deleted{of} within {per:#}, and the runner needs {needs}")
+                }
+            };
+        }
         let what = match what {
             QuotaKind::Groups => {
                 format!("{used} of {cap} container groups{of} are in use, those of others included")
@@ -334,10 +353,15 @@ impl Used<'_> {
             let cap = cap.into_iter().chain(limit).min().unwrap_or(DEFAULT_STANDING);
             let used = own.saturating_add(azure.map_or(0, |azure| azure.others));
             let full = used.saturating_add(more) > cap;
-            if full { Err(Exceeded { what, used, cap, until: None }) } else { Ok(()) }
+            if full { Err(Exceeded { what, used, cap, needs: more, until: None }) } else { Ok(()) }
         };
+        let in_cores = standing(QuotaKind::Cores, self.cores, cores, self.quota.cores, self.azure.cores);
+        // What no end of a group helps against is told before what one does.
+        if in_cores.is_err_and(|exceeded| exceeded.never_fits()) {
+            return in_cores;
+        }
         standing(QuotaKind::Groups, self.groups, 1, self.quota.groups, self.azure.groups)?;
-        standing(QuotaKind::Cores, self.cores, cores, self.quota.cores, self.azure.cores)?;
+        in_cores?;
         for rate in &self.quota.changes {
             rate.room(QuotaKind::Creates(rate.per), &self.creates, 0, now)?;
             rate.room(QuotaKind::Deletes(rate.per), &self.deletes, self.undeleted, now)?;
@@ -364,7 +388,7 @@ impl ChangeRate {
         // So many have to be forgotten for one to fit.
         let excess = usize::try_from(used - self.count).unwrap_or(usize::MAX);
         let until = within.get(excess).map(|at| saturating_add(*at, self.per));
-        Err(Exceeded { what, used, cap: self.count, until })
+        Err(Exceeded { what, used, cap: self.count, needs: 1, until })
     }
 }
 

@@ -216,10 +216,9 @@ impl Reason {
 
     /// Whether the job alone is more than a limit, budget or quota allows, so that no room that comes is enough.
     pub(crate) fn never_fits(&self) -> bool {
-        if let Reason::LimitReached { needs, cap, .. } = self {
-            return needs > cap;
-        }
-        matches!(self, Reason::BudgetSpent { figures, .. } if figures.never_fits())
+        matches!(self, Reason::LimitReached { needs, cap, .. } if needs > cap)
+            || matches!(self, Reason::BudgetSpent { figures, .. } if figures.never_fits())
+            || matches!(self, Reason::QuotaReached { exceeded, .. } if exceeded.never_fits())
     }
 
     /// Whether a limit stands in the way that has no room for now.

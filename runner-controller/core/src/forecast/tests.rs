@@ -1,6 +1,7 @@
 use super::*;
 use crate::budget::Shortage;
 use crate::limit::Capped;
+use crate::quota::{Exceeded, QuotaKind};
 use crate::testing::{at, job, key, secs, sum};
 
 /// A job of class `stint` that ran for so many seconds and ended at the second given.
@@ -104,6 +105,12 @@ fn what_nobody_knows_is_said_so() {
     assert_eq!(one(Reason::AwaitingApproval), "unknown: somebody must approve it");
     assert_eq!(one(spent("10")), "1 of 1 for budget team; about 3 min");
     assert_eq!(one(spent("10.01")), "never, unless that changes");
+    let quota = |needs| {
+        let exceeded = Exceeded { what: QuotaKind::Cores, used: 1, cap: 2, needs, until: None };
+        one(Reason::QuotaReached { place: "virtual".to_owned(), of: String::new(), exceeded })
+    };
+    assert_eq!(quota(2), "1 of 1 for quota at place virtual; unknown: its place has no quota left");
+    assert_eq!(quota(3), "never, unless that changes");
     let until = Some(at(100 + 150));
     assert_eq!(
         one(Reason::PlaceFull { place: "vms".to_owned(), until }),

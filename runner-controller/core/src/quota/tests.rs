@@ -81,6 +81,24 @@ fn what_stands_counts_with_that_of_others() {
 }
 
 #[test]
+fn a_runner_that_is_more_than_the_quota_is_told_so() {
+    let mut setup = under(1000);
+    let check = |setup: &Setup, runners: &[Runner], expect: &str| {
+        assert_eq!(room(setup, &Changes::default(), AzureUse::default(), runners, 9), expect);
+    };
+    setup.quotas.get_mut("sub/westeurope").unwrap().cores = Some(1);
+    let told = "1 cores in westeurope are allowed, and the runner alone needs 2";
+    check(&setup, &[], told);
+    setup.quotas.get_mut("sub/westeurope").unwrap().groups = Some(1);
+    check(&setup, &[started(1, 0)], told);
+    let mut setup = under(0);
+    let made = "0 container groups may be made in westeurope within 1m 40s, and the runner needs 1";
+    check(&setup, &[started(1, 0)], made);
+    setup.quotas.get_mut("sub/westeurope").unwrap().groups = Some(0);
+    check(&setup, &[], "0 container groups in westeurope are allowed, and the runner needs 1");
+}
+
+#[test]
 fn what_was_released_is_remembered_and_outlives_the_process() {
     let setup = under(2);
     let mut changes = Changes::default();

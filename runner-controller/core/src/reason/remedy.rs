@@ -81,6 +81,10 @@ impl Reason {
             Reason::PlaceFull { place, .. } => format!(
                 "room at {place} comes by itself as runners end; for more: a larger quota or pool, or a further place in the class's spec.places.order"
             ),
+            Reason::QuotaReached { place, .. } if self.never_fits() => format!(
+                "ask for a smaller size, or have Azure raise the quota and spec.quota of place {place} with it, or name a \
+                 further place in the class's spec.places.order"
+            ),
             Reason::QuotaReached { place, .. } => format!(
                 "room comes by itself as groups end and time passes; for more: have Azure raise the quota and say so in \
                  spec.quota of place {place}, or name a further place in the class's spec.places.order"

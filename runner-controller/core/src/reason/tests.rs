@@ -37,6 +37,7 @@ fn every() -> Vec<Reason> {
                 what: QuotaKind::Creates(SignedDuration::from_mins(5)),
                 used: 100,
                 cap: 100,
+                needs: 1,
                 until: Some(at(0)),
             },
         },
@@ -105,6 +106,20 @@ fn a_limit_tells_its_figures_in_their_unit() {
 fn a_budget_tells_that_the_job_alone_is_too_dear() {
     let told = budget_spent("12.5").sentence();
     assert_eq!(told, "budget x allows 10 USD, and the job alone is expected to cost 12.5");
+}
+
+#[test]
+fn a_quota_that_is_too_small_for_the_job_promises_no_room() {
+    let exceeded = Exceeded { what: QuotaKind::Cores, used: 0, cap: 1, needs: 4, until: None };
+    let reason = Reason::QuotaReached { place: "x".to_owned(), of: "westeurope".to_owned(), exceeded };
+    assert_eq!(
+        reason.sentence(),
+        "place x has too little quota for the job: 1 cores in westeurope are allowed, and the runner alone needs 4"
+    );
+    assert_eq!(
+        reason.remedy(),
+        "ask for a smaller size, or have Azure raise the quota and spec.quota of place x with it, or name a further place in the class's spec.places.order"
+    );
 }
 
 #[test]
