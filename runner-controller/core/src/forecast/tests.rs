@@ -1,6 +1,5 @@
 use super::*;
 use crate::budget::Shortage;
-use crate::limit::Capped;
 use crate::quota::{Exceeded, QuotaKind};
 use crate::testing::{at, job, key, secs, sum};
 
@@ -67,6 +66,26 @@ fn a_wait_follows_from_place_in_line_runners_in_use_and_typical_runs() {
     // Five GiB must end for both, of eight that are in use, and one is free: 4/8 of two minutes.
     let line = [("2", memory(8, 9, 2)), ("1", memory(8, 9, 3))];
     assert_eq!(said(&line, &ended), "2 of 2 for limit mem for repository acme/web; about 1 min");
+}
+
+#[test]
+fn needs_of_another_kind_under_the_same_limit_are_not_added() {
+    let under = |what, used, cap, needs| Reason::LimitReached {
+        limit: "both".to_owned(),
+        group: String::new(),
+        what,
+        used,
+        cap,
+        needs,
+    };
+    let ended = [ran("e", 700, 120, "acme/web")];
+    let (runners, cores) = (under(Capped::Runners, 2, 2, 1), under(Capped::Cpu, 8000, 8000, 4000));
+    // Two of two runners must end, two minutes each.
+    let line = [("2", cores.clone()), ("1", runners.clone())];
+    assert_eq!(said(&line, &ended), "2 of 2 for limit both; about 2 min");
+    // Eight of eight cores must.
+    let line = [("2", runners), ("3", cores.clone()), ("1", cores)];
+    assert_eq!(said(&line, &ended), "3 of 3 for limit both; about 3 min");
 }
 
 #[test]
