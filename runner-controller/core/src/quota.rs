@@ -111,16 +111,15 @@ impl Exceeded {
         let Self { what, used, cap, needs, until } = self;
         let of = if of.is_empty() { String::new() } else { format!(" in {of}") };
         if self.never_fits() {
-            return match what {
-                QuotaKind::Groups => format!("{cap} container groups{of} are allowed, and the runner needs {needs}"),
-                QuotaKind::Cores => format!("{cap} cores{of} are allowed, and the runner alone needs {needs}"),
-                QuotaKind::Creates(per) => {
-                    format!("{cap} container groups may be made{of} within {per:#}, and the runner needs {needs}")
-                }
+            let allowed = match what {
+                QuotaKind::Groups => format!("{cap} container groups{of} are allowed"),
+                QuotaKind::Cores => format!("{cap} cores{of} are allowed"),
+                QuotaKind::Creates(per) => format!("{cap} container groups may be made{of} within {per:#}"),
                 QuotaKind::Deletes(per) => {
-                    format!("{cap} container groups may be deleted{of} within {per:#}, and the runner needs {needs}")
+                    format!("{cap} container groups may be deleted{of} within {per:#}")
                 }
             };
+            return format!("{allowed}, and the runner alone needs {needs}");
         }
         let what = match what {
             QuotaKind::Groups => {
@@ -226,7 +225,9 @@ fn created_by(runner: &Runner) -> Option<Timestamp> {
 /// How many groups of Stint's, and cores of theirs, Azure is sure to count.
 pub fn stands(setup: &Setup, changes: &Changes, quota: &str, runners: &[Runner]) -> (u64, u64) {
     let own = runners.iter().filter(|runner| {
-        quota_in(setup, changes, runner) == Some(quota) && runner.facts.gone.is_none() && created_by(runner).is_some()
+        quota_in(setup, changes, runner) == Some(quota)
+            && runner.facts.gone.is_none()
+            && created_by(runner).is_some()
     });
     own.fold((0, 0), |(groups, cores), runner| {
         let ended = runner.facts.group.as_ref().is_some_and(|group| group.stopped.is_some());

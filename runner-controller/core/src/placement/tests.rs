@@ -92,6 +92,9 @@ fn a_place_where_the_job_is_too_dear_is_named_only_where_no_other_may_have_room(
     };
     let full = |place: &Place| Err(Reason::PlaceFull { place: place.name.clone(), until: None });
     let told = |room: &dyn Fn(&Place) -> Result<(), Reason>| choose(&setup, &class, room).unwrap_err().code();
-    assert_eq!(told(&|place| if place.name == "virtual" { too_large(place) } else { full(place) }), "PlaceFull");
+    assert_eq!(
+        told(&|place| if place.name == "virtual" { too_large(place) } else { full(place) }),
+        "PlaceFull"
+    );
     assert_eq!(told(&too_large), "LimitReached");
 }

@@ -82,8 +82,7 @@ impl<'a> Pass<'a> {
         // What counts wherever it runs it takes already; its own machine is given back before the next is asked for. Only
         // pods of node pools leave early, which take nothing of Azure's quota or of a budget.
         let amount = Amount::of(runner.size);
-        let mut limits =
-            |place: &'a Place| usage.room_to_move(profile, amount, &runner.place, &place.name);
+        let mut limits = |place: &'a Place| usage.room_to_move(profile, amount, &runner.place, &place.name);
         match self.place_for(class, runner.size, Some(&runner.place), &mut limits) {
             Ok(_) => own,
             Err(_) => own.max(class.deadlines.scheduled),

@@ -92,10 +92,10 @@ fn a_runner_that_is_more_than_the_quota_is_told_so() {
     setup.quotas.get_mut("sub/westeurope").unwrap().groups = Some(1);
     check(&setup, &[started(1, 0)], told);
     let mut setup = under(0);
-    let made = "0 container groups may be made in westeurope within 1m 40s, and the runner needs 1";
+    let made = "0 container groups may be made in westeurope within 1m 40s, and the runner alone needs 1";
     check(&setup, &[started(1, 0)], made);
     setup.quotas.get_mut("sub/westeurope").unwrap().groups = Some(0);
-    check(&setup, &[], "0 container groups in westeurope are allowed, and the runner needs 1");
+    check(&setup, &[], "0 container groups in westeurope are allowed, and the runner alone needs 1");
 }
 
 #[test]
@@ -125,7 +125,9 @@ fn what_was_released_is_remembered_and_outlives_the_process() {
 #[test]
 fn a_place_that_is_away_for_a_moment_changes_no_count() {
     let mut setup = under(5);
-    setup.places.insert("other".to_owned(), Place { name: "other".to_owned(), ..setup.places["virtual"].clone() });
+    setup
+        .places
+        .insert("other".to_owned(), Place { name: "other".to_owned(), ..setup.places["virtual"].clone() });
     let mut away = setup.clone();
     away.places.remove("virtual");
     let runners = [started(1, 0), ended(2, 0, 8), started(3, 0)];
@@ -142,7 +144,12 @@ fn a_place_that_is_away_for_a_moment_changes_no_count() {
     changes.note(&away, &runners[2..], at(50));
     changes.note(&setup, &runners[2..], at(60));
     let past: Vec<&Change> = changes.past().values().flat_map(BTreeMap::values).collect();
-    assert_eq!(past.iter().map(|change| (change.creates, change.deletes)).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1)), (2, 2));
+    assert_eq!(
+        past.iter()
+            .map(|change| (change.creates, change.deletes))
+            .fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1)),
+        (2, 2)
+    );
 }
 
 proptest! {

@@ -1,8 +1,8 @@
 //! What single passes decide.
 
 use crate::job::{Job, JobAction, JobReport, Standing};
-use crate::limit::{ConcurrencyLimit, Dimension};
 use crate::lifecycle::{MachinePhase, Runner, RunnerFact};
+use crate::limit::{ConcurrencyLimit, Dimension};
 use crate::plan::{Action, Hold, Plan, Snapshot, plan, runner_name};
 use crate::reason::Reason;
 use crate::setup::{PlaceState, Scope};
