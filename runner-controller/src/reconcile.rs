@@ -88,6 +88,7 @@ impl Reconciler {
     /// `Conflict` where another process has taken over.
     pub async fn run(&mut self, stop: &CancellationToken) -> CallResult<()> {
         self.outside.spending.forget().await;
+        self.quotas.forget(&*self.outside.records);
         let result = loop {
             let wake_at = match self.pass().await {
                 Ok(wake_at) => wake_at,
@@ -123,7 +124,7 @@ impl Reconciler {
         };
         self.health.note(&view.snapshot.runners, &view.snapshot.machines);
         view.snapshot.health.clone_from(&self.health);
-        self.quotas.look(&self.outside, &mut view, now);
+        self.quotas.look(&*self.outside.records, &mut view.snapshot, now);
         let (ledger, budgets) = (&*self.outside.ledger, &view.snapshot.setup.budgets);
         let (spending, ask_again) = self.outside.spending.keep_up(ledger, budgets, now).await;
         view.snapshot.spending = spending;
@@ -170,7 +171,8 @@ impl Reconciler {
         let setup = &view.resolved.setup;
         let advisories = Isolation::of(setup).advisories(setup);
         for advisory in advisories.iter().filter(|advisory| !self.advisories.contains(advisory)) {
-            tracing::warn!(limit = advisory.limit, "ConcurrencyLimit {}: {advisory}", advisory.limit);
+            let (kind, name) = (advisory.kind, &advisory.name);
+            tracing::warn!(kind, name, "{kind} {name}: {advisory}");
         }
         self.advisories = advisories;
         if problems != self.noted {

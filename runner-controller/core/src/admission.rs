@@ -169,12 +169,42 @@ impl<'a> Usage<'a> {
     /// # Errors
     /// The limit that stands in the way.
     pub fn room_at(&mut self, profile: ProfileId, amount: Amount, place: &'a str) -> Result<(), Reason> {
+        self.room_beside(&[], profile, amount, place)
+    }
+
+    /// Whether a runner that counts at one place may go to another, as far as limits go that ask for the place: what it
+    /// takes at its own is given back before.
+    ///
+    /// # Errors
+    /// The limit that stands in the way.
+    pub fn room_to_move(
+        &mut self,
+        profile: ProfileId,
+        amount: Amount,
+        from: &'a str,
+        to: &'a str,
+    ) -> Result<(), Reason> {
+        let own = self.at_place(profile, from).map_or_else(Vec::new, |own| own.counters.clone());
+        self.room_beside(&own, profile, amount, to)
+    }
+
+    /// Whether there is room at a place, for one that counts in some counters already.
+    fn room_beside(
+        &mut self,
+        own: &[usize],
+        profile: ProfileId,
+        amount: Amount,
+        place: &'a str,
+    ) -> Result<(), Reason> {
         let there = self.at_place(profile, place);
         if let Some(limit) = there.as_ref().and_then(|there| there.paused) {
             return Err(Reason::LimitPaused { limit: limit.to_owned() });
         }
         if let Some(there) = there {
-            self.all_have_room(&there.counters, amount)?;
+            let (counted, more): (Vec<usize>, Vec<usize>) =
+                there.counters.iter().partition(|counter| own.contains(counter));
+            self.all_have_room(&counted, Amount::default())?;
+            self.all_have_room(&more, amount)?;
         }
         let Some(known) = self.profiles.get(profile.0) else { return Ok(()) };
         self.budgets.room_at(&known.governed, amount, place)

@@ -289,12 +289,17 @@ pub struct Shortage {
 }
 
 impl Shortage {
+    /// Whether the job alone is expected to cost more than may be spent at all.
+    pub fn never_fits(&self) -> bool {
+        self.needs > self.amount
+    }
+
     /// What follows the budget's name in the sentence.
     pub(crate) fn sentence(&self) -> String {
         let Self { currency, until, .. } = self;
         let [amount, spent, reserved, needs] =
             [self.amount, self.spent, self.reserved, self.needs].map(money);
-        if self.needs > self.amount {
+        if self.never_fits() {
             return format!(" allows {amount} {currency}, and the job alone is expected to cost {needs}");
         }
         format!(

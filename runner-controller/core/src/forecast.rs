@@ -10,6 +10,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::job::{Job, JobAction, JobKey, JobState};
+use crate::limit::Capped;
 use crate::plan::Plan;
 use crate::reason::Reason;
 
@@ -120,7 +121,7 @@ impl<'a> Forecaster<'a> {
                 .iter()
                 .map(|(key, reason)| (key, end_of(reason)))
                 .filter(|(_, other)| other.counter == Some(counter))
-                .map(|(key, other)| (at(key), key, other.needs()))
+                .map(|(key, other)| (at(key), key, end.needs_of(&other)))
                 .collect();
             others.sort_unstable();
             let rank = others.iter().position(|(_, other, _)| *other == key)?;
@@ -232,6 +233,7 @@ struct End<'a> {
 enum When {
     /// Once so much of what is in use there ended that there is room.
     Room {
+        what: Capped,
         used: u64,
         cap: u64,
         needs: u64,
@@ -243,10 +245,13 @@ enum When {
 }
 
 impl End<'_> {
-    fn needs(&self) -> u64 {
-        match self.when {
-            When::Room { needs, .. } => needs,
-            When::At(_) | When::Within(_) | When::Unknown(_) | When::Never => 1,
+    /// How much another one that waits for the same needs of what this one lacks. Where that one lacks something else, as
+    /// cores instead of runners, it counts as one more like this.
+    fn needs_of(&self, other: &End<'_>) -> u64 {
+        match (self.when, other.when) {
+            (When::Room { what, .. }, When::Room { what: same, needs, .. }) if what == same => needs,
+            (When::Room { needs, .. }, _) => needs,
+            (When::At(_) | When::Within(_) | When::Unknown(_) | When::Never, _) => 1,
         }
     }
 }
@@ -254,8 +259,12 @@ impl End<'_> {
 fn end_of(reason: &Reason) -> End<'_> {
     let runners = |used: u32, cap: u32| match cap {
         0 => When::Never,
-        _ => When::Room { used: used.into(), cap: cap.into(), needs: 1 },
+        _ => When::Room { what: Capped::Runners, used: used.into(), cap: cap.into(), needs: 1 },
     };
+    if reason.never_fits() {
+        // It stands in no line.
+        return End { counter: None, when: When::Never };
+    }
     let (counter, when) = match reason {
         Reason::InstallationFull { running, limit } => {
             (Some(Counter::Installation), runners(*running, *limit))
@@ -264,10 +273,8 @@ fn end_of(reason: &Reason) -> End<'_> {
             (Some(Counter::Class(class)), runners(*running, *limit))
         }
         Reason::SizeFull { label, running, limit } => (Some(Counter::Size(label)), runners(*running, *limit)),
-        // It alone is too large: it stands in no line.
-        Reason::LimitReached { cap, needs, .. } if needs > cap => (None, When::Never),
-        Reason::LimitReached { limit, group, used, cap, needs, .. } => {
-            let when = When::Room { used: *used, cap: *cap, needs: *needs };
+        Reason::LimitReached { limit, group, what, used, cap, needs } => {
+            let when = When::Room { what: *what, used: *used, cap: *cap, needs: *needs };
             (Some(Counter::Limit(limit, group)), when)
         }
         Reason::ReservedForAnother { .. } => (None, When::Unknown("a larger job goes first")),

@@ -1,36 +1,70 @@
-//! Where runners register, so that a limit on one repository does not hold another one's runners.
+//! Where runners register, so that a limit or budget on one repository does not hold another one's runners.
 //!
 //! A source hands a runner any queued job of its scope that its labels cover. A runner that is registered at an owner may
-//! thus be handed a job that a limit holds back, while the one that it was started for goes on waiting. Where a limit
-//! tells an owner's repositories apart, every runner that its jobs could be handed registers at the repository.
+//! thus be handed a job that a limit holds back, while the one that it was started for goes on waiting. Where a limit, or a
+//! budget that holds jobs back, tells an owner's repositories apart, every runner that its jobs could be handed registers at
+//! the repository.
 //!
 //! What refuses public repositories needs no such thing: GitHub's runner groups leave them out unless an admin of the
-//! organization lets them in. Decides nothing about limits themselves.
+//! organization lets them in. Decides nothing about limits and budgets themselves.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 
-use crate::limit::{ConcurrencyLimit, Dimension, Glob};
+use crate::budget::{Budget, WhenSpent};
+use crate::limit::{ConcurrencyLimit, Dimension, Glob, JobMatch};
 use crate::setup::{RegisterAt, Scope, Setup, Source};
 
-/// Whose repositories limits tell apart. Made once for a pass.
+/// Whose repositories limits and budgets tell apart. Made once for a pass.
 #[derive(Clone, Debug)]
 pub struct Isolation<'a> {
-    limits: Vec<&'a ConcurrencyLimit>,
+    rules: Vec<Rule<'a>>,
     /// Answers, by source, owner and class.
     known: HashMap<(&'a str, &'a str, &'a str), bool>,
 }
 
-/// A limit that runners' registration does not enforce.
+/// A limit or budget that holds jobs back.
+#[derive(Clone, Copy, Debug)]
+pub struct Rule<'a> {
+    /// Its document's kind.
+    pub kind: &'static str,
+    /// Its name.
+    pub name: &'a str,
+    matches: &'a JobMatch,
+    /// `None`: it has one sum for all.
+    group_by: Option<&'a BTreeSet<Dimension>>,
+}
+
+impl<'a> Rule<'a> {
+    fn of_limit(limit: &'a ConcurrencyLimit) -> Option<Self> {
+        let ConcurrencyLimit { name, matches, group_by, caps, paused, .. } = limit;
+        let binds = *paused || !caps.is_empty();
+        binds.then_some(Self { kind: "ConcurrencyLimit", name, matches, group_by: Some(group_by) })
+    }
+
+    fn of_budget(budget: &'a Budget) -> Option<Self> {
+        let Budget { name, matches, when_spent, .. } = budget;
+        let binds = *when_spent != WhenSpent::Warn;
+        binds.then_some(Self { kind: "Budget", name, matches, group_by: None })
+    }
+
+    fn groups_by(self, dimension: Dimension) -> bool {
+        self.group_by.is_some_and(|all| all.contains(&dimension))
+    }
+}
+
+/// A limit or budget that runners' registration does not enforce.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Advisory {
-    /// Name of the limit.
-    pub limit: String,
+    /// Its document's kind.
+    pub kind: &'static str,
+    /// Its name.
+    pub name: String,
     /// Why.
     pub why: AdvisoryReason,
 }
 
-/// Why a limit's jobs may be handed runners that were started for others.
+/// Why its jobs may be handed runners that were started for others.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum AdvisoryReason {
     /// The source registers all runners of this owner at the owner.
@@ -42,6 +76,8 @@ pub enum AdvisoryReason {
     },
     /// It tells workflows of one repository apart, which no registration does.
     Workflows,
+    /// It tells protected branches of one repository from others, which no registration does.
+    Branches,
 }
 
 impl fmt::Display for Advisory {
@@ -50,12 +86,16 @@ impl fmt::Display for Advisory {
             AdvisoryReason::AtOwner { source, owner } => write!(
                 f,
                 "advisory for {owner}: RunnerSource {source} registers all its runners at the owner (github.registerAt, or \
-                 a runner group), so jobs that the limit holds back may be handed runners that were started for other \
+                 a runner group), so jobs that it holds back may be handed runners that were started for other \
                  repositories"
             ),
             AdvisoryReason::Workflows => f.write_str(
                 "advisory within a repository: it tells workflows apart, and GitHub hands a repository's runner to a job \
                  of any of its workflows",
+            ),
+            AdvisoryReason::Branches => f.write_str(
+                "advisory within a repository: it tells protected branches from others, and GitHub hands a repository's \
+                 runner to a job of any of its branches",
             ),
         }
     }
@@ -64,12 +104,13 @@ impl fmt::Display for Advisory {
 impl<'a> Isolation<'a> {
     /// Of a configuration.
     pub fn of(setup: &'a Setup) -> Self {
-        let binds = |limit: &&ConcurrencyLimit| limit.paused || !limit.caps.is_empty();
-        Self { limits: setup.limits.values().filter(binds).collect(), known: HashMap::new() }
+        let limits = setup.limits.values().filter_map(Rule::of_limit);
+        let budgets = setup.budgets.values().filter_map(Rule::of_budget);
+        Self { rules: limits.chain(budgets).collect(), known: HashMap::new() }
     }
 
     /// Where a runner for a job of this repository and class registers. `listed`: where it does by the source's lists
-    /// alone ([`Source::scope_of`]). A repository that is listed itself registers there, whatever limits say.
+    /// alone ([`Source::scope_of`]). A repository that is listed itself registers there, whatever limits and budgets say.
     pub fn scope(
         &mut self,
         source: &'a Source,
@@ -81,7 +122,7 @@ impl<'a> Isolation<'a> {
         let separate = match (&listed, source.register_at) {
             (Scope::Repository(_), _) | (_, RegisterAt::Owner) => false,
             (_, RegisterAt::Repository) => true,
-            (_, RegisterAt::Auto) if self.limits.is_empty() => false,
+            (_, RegisterAt::Auto) if self.rules.is_empty() => false,
             (_, RegisterAt::Auto) => {
                 let key = (source.name.as_str(), owner, class);
                 match self.known.get(&key) {
@@ -97,32 +138,35 @@ impl<'a> Isolation<'a> {
         if separate { Scope::Repository(repository.to_owned()) } else { listed }
     }
 
-    /// The first limit that tells this owner's repositories apart, for jobs of this class (`None`: of any).
-    pub fn separating(&self, source: &str, owner: &str, class: Option<&str>) -> Option<&'a ConcurrencyLimit> {
+    /// The first limit or budget that tells this owner's repositories apart, for jobs of this class (`None`: of any).
+    pub fn separating(&self, source: &str, owner: &str, class: Option<&str>) -> Option<Rule<'a>> {
         let (source, owner) = (source.to_lowercase(), owner.to_lowercase());
         let class = class.map(str::to_lowercase);
-        self.limits.iter().copied().find(|limit| {
-            limit.matches.covers(Dimension::Source, &source)
-                && limit.matches.covers(Dimension::Owner, &owner)
-                && class.as_ref().is_none_or(|class| limit.matches.covers(Dimension::Class, class))
-                && tells_repositories_apart(limit, &owner)
+        self.rules.iter().copied().find(|rule| {
+            rule.matches.covers(Dimension::Source, &source)
+                && rule.matches.covers(Dimension::Owner, &owner)
+                && class.as_ref().is_none_or(|class| rule.matches.covers(Dimension::Class, class))
+                && tells_repositories_apart(*rule, &owner)
         })
     }
 
-    /// Which limits hold only as far as GitHub happens to hand runners, in the order of their names.
+    /// Which limits and budgets hold only as far as GitHub happens to hand runners, by kind and name.
     pub fn advisories(&self, setup: &Setup) -> Vec<Advisory> {
         let mut found: Vec<Advisory> = Vec::new();
-        for limit in &self.limits {
-            if tells_workflows_apart(limit) {
-                found.push(Advisory { limit: limit.name.clone(), why: AdvisoryReason::Workflows });
+        for rule in &self.rules {
+            let advisory = |why| Advisory { kind: rule.kind, name: rule.name.to_owned(), why };
+            if tells_workflows_apart(*rule) {
+                found.push(advisory(AdvisoryReason::Workflows));
             }
-            let alone = Self { limits: vec![*limit], known: HashMap::new() };
+            if rule.matches.protected_branch.is_some() {
+                found.push(advisory(AdvisoryReason::Branches));
+            }
+            let alone = Self { rules: vec![*rule], known: HashMap::new() };
             for source in setup.sources.values().filter(|source| source.register_at == RegisterAt::Owner) {
                 for owner in &source.owners {
                     if alone.separating(&source.name, owner, None).is_some() {
-                        let why =
-                            AdvisoryReason::AtOwner { source: source.name.clone(), owner: owner.clone() };
-                        found.push(Advisory { limit: limit.name.clone(), why });
+                        let (source, owner) = (source.name.clone(), owner.clone());
+                        found.push(advisory(AdvisoryReason::AtOwner { source, owner }));
                     }
                 }
             }
@@ -132,23 +176,26 @@ impl<'a> Isolation<'a> {
     }
 }
 
-/// Whether two repositories of this owner, in lower case, may come under different counters, or one under none.
-fn tells_repositories_apart(limit: &ConcurrencyLimit, owner: &str) -> bool {
+/// Whether two repositories of this owner, in lower case, may come under different counters of it, or one under none.
+fn tells_repositories_apart(rule: Rule<'_>, owner: &str) -> bool {
     let all: Vec<Reach> =
-        limit.matches.of(Dimension::Repository).iter().map(|glob| reach(glob, owner)).collect();
+        rule.matches.of(Dimension::Repository).iter().map(|glob| reach(glob, owner)).collect();
     if !all.is_empty() && all.iter().all(|one| *one == Reach::None) {
         return false;
     }
     let only_some = !all.is_empty() && !all.contains(&Reach::All);
-    only_some || limit.group_by.contains(&Dimension::Repository) || tells_workflows_apart(limit)
+    only_some
+        || rule.groups_by(Dimension::Repository)
+        || rule.matches.protected_branch.is_some()
+        || tells_workflows_apart(rule)
 }
 
 /// Whether two workflows may.
-fn tells_workflows_apart(limit: &ConcurrencyLimit) -> bool {
-    let named = limit.matches.of(Dimension::Workflow);
+fn tells_workflows_apart(rule: Rule<'_>) -> bool {
+    let named = rule.matches.of(Dimension::Workflow);
     let only_some =
         !named.is_empty() && !named.iter().any(|glob| glob.as_str().chars().all(|one| one == '*'));
-    only_some || limit.group_by.contains(&Dimension::Workflow)
+    only_some || rule.groups_by(Dimension::Workflow)
 }
 
 /// How many of an owner's repositories a pattern may match.

@@ -239,13 +239,22 @@ pub fn told_to_all(reason: &Reason) -> Option<String> {
             Some(format!("place {place} cannot start a runner now; its admins see why"))
         }
         // Which quota names a subscription.
+        Reason::QuotaReached { place, .. } if reason.never_fits() => {
+            Some(format!("place {place} has too little quota in Azure for a runner of this size"))
+        }
         Reason::QuotaReached { place, .. } => Some(format!("place {place} has no quota left in Azure for now")),
+        // What is spent is for admins.
+        Reason::BudgetSpent { budget, .. } if reason.never_fits() => {
+            Some(format!("budget {budget} has no room for this job, whatever is spent of it"))
+        }
+        Reason::BudgetSpent { budget, figures } => {
+            Some(format!("budget {budget} has no room for this job until {}", figures.until))
+        }
         Reason::InstallationFull { .. }
         | Reason::ClassFull { .. }
         | Reason::SizeFull { .. }
         | Reason::LimitReached { .. }
         | Reason::LimitPaused { .. }
-        | Reason::BudgetSpent { .. }
         | Reason::BudgetUnknown { .. }
         | Reason::ConfirmingWithSource
         | Reason::ReadingBranch

@@ -7,13 +7,15 @@ use crate::setup::{Class, Place, PlaceState, Setup};
 /// as is known; only places that are ready are asked.
 ///
 /// # Errors
-/// Why none can: the reason of the first one that runners of the class may run at, or else that none is such a place, or that there is none, or several with no order given.
+/// Why none can: the reason of the first one that this runner could ever run at, or else of the first that runners of the
+/// class could, or that none is such a place, or that there is none, or several with no order given.
 pub fn choose<'a>(
     setup: &'a Setup,
     class: &Class,
     mut room: impl FnMut(&'a Place) -> Result<(), Reason>,
 ) -> Result<&'a Place, Reason> {
-    let (mut first, mut unsuitable): (Option<Reason>, Option<Reason>) = (None, None);
+    let (mut first, mut too_small, mut unsuitable): (Option<Reason>, Option<Reason>, Option<Reason>) =
+        (None, None, None);
     for place in order(setup, class)? {
         if let Ok(place) = &place
             && let Err(reason) = suits(place, class)
@@ -24,10 +26,11 @@ pub fn choose<'a>(
         // A virtual node that is away for good must not keep jobs from the places that come after it.
         match place.and_then(|place| ready(place).and_then(|()| room(place)).map(|()| place)) {
             Ok(place) => return Ok(place),
+            Err(reason) if reason.never_fits() => too_small = too_small.or(Some(reason)),
             Err(reason) => first = first.or(Some(reason)),
         }
     }
-    Err(first.or(unsuitable).unwrap_or(Reason::NoPlace))
+    Err(first.or(too_small).or(unsuitable).unwrap_or(Reason::NoPlace))
 }
 
 /// The places where the class's runners may run, in order, or that there is none of the name.

@@ -8,11 +8,14 @@
 //! With each create a delete is reserved: nothing is started that could not be deleted at once. What was made and deleted
 //! is derived from the records of runners while they last, and remembered afterwards.
 
+mod exceeded;
+
 use std::collections::{BTreeMap, HashMap};
 
 use jiff::{SignedDuration, Timestamp};
 use rust_decimal::prelude::ToPrimitive as _;
 
+pub use self::exceeded::{Exceeded, QuotaKind};
 use crate::billing;
 use crate::lifecycle::Runner;
 use crate::setup::{Place, Setup, Size, saturating_add};
@@ -72,56 +75,6 @@ pub struct Standing {
     pub others: u64,
 }
 
-/// What a quota is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum QuotaKind {
-    /// Container groups at once.
-    Groups,
-    /// Cores at once.
-    Cores,
-    /// Groups made in a while.
-    Creates(SignedDuration),
-    /// Groups deleted in a while, with those that may have to be.
-    Deletes(SignedDuration),
-}
-
-/// A quota that has no room.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Exceeded {
-    /// Which.
-    pub what: QuotaKind,
-    /// So much is used.
-    pub used: u64,
-    /// Of so much.
-    pub cap: u64,
-    /// When time alone makes room, if it does.
-    pub until: Option<Timestamp>,
-}
-
-impl Exceeded {
-    /// What is exceeded, in words. `of`: the region.
-    pub fn sentence(&self, of: &str) -> String {
-        let Self { what, used, cap, until } = self;
-        let of = if of.is_empty() { String::new() } else { format!(" in {of}") };
-        let what = match what {
-            QuotaKind::Groups => {
-                format!("{used} of {cap} container groups{of} are in use, those of others included")
-            }
-            QuotaKind::Cores => format!("{used} of {cap} cores{of} are in use, those of others included"),
-            QuotaKind::Creates(per) => {
-                format!("{used} of {cap} container groups that may be made{of} within {per:#} were made")
-            }
-            QuotaKind::Deletes(per) => format!(
-                "{used} of {cap} container groups that may be deleted{of} within {per:#} were or may have to be"
-            ),
-        };
-        match until {
-            Some(until) => format!("{what}; there is room again at {until}"),
-            None => format!("{what}; there is room again when one ends"),
-        }
-    }
-}
-
 /// So many groups were made and deleted until a moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Change {
@@ -157,11 +110,12 @@ impl Changes {
     pub fn note(&mut self, setup: &Setup, runners: &[Runner], now: Timestamp) {
         let mut before = std::mem::take(&mut self.live);
         for runner in runners {
-            let Some(quota) = quota_of(setup, runner).filter(|_| runner.facts.launching.is_some()) else {
-                continue;
-            };
-            before.remove(&runner.name);
-            self.live.insert(runner.name.clone(), (quota.to_owned(), created_by(runner), runner.facts.gone));
+            let known = before.remove(&runner.name).map(|(quota, ..)| quota);
+            // A place may vanish while its runners stay, as with a virtual node that is away: what is known of it holds.
+            let quota = quota_of(setup, runner).map(str::to_owned).or(known);
+            if let Some(quota) = quota.filter(|_| runner.facts.launching.is_some()) {
+                self.live.insert(runner.name.clone(), (quota, created_by(runner), runner.facts.gone));
+            }
         }
         for (quota, created, deleted) in before.into_values() {
             self.at(&quota, created.unwrap_or(now)).creates += 1;
@@ -183,6 +137,12 @@ impl Changes {
     }
 }
 
+/// The quota that a runner counts against: that of its place, or the one it was last seen to count against.
+fn quota_in<'a>(setup: &'a Setup, changes: &'a Changes, runner: &Runner) -> Option<&'a str> {
+    let known = || changes.live.get(&runner.name).map(|(quota, ..)| quota.as_str());
+    quota_of(setup, runner).or_else(known)
+}
+
 fn quota_of<'a>(setup: &'a Setup, runner: &Runner) -> Option<&'a str> {
     let place = setup.places.get(&runner.place).filter(|_| runner.kind.has_group())?;
     place.quota.as_deref()
@@ -198,9 +158,11 @@ fn created_by(runner: &Runner) -> Option<Timestamp> {
 }
 
 /// How many groups of Stint's, and cores of theirs, Azure is sure to count.
-pub fn stands(setup: &Setup, quota: &str, runners: &[Runner]) -> (u64, u64) {
+pub fn stands(setup: &Setup, changes: &Changes, quota: &str, runners: &[Runner]) -> (u64, u64) {
     let own = runners.iter().filter(|runner| {
-        quota_of(setup, runner) == Some(quota) && runner.facts.gone.is_none() && created_by(runner).is_some()
+        quota_in(setup, changes, runner) == Some(quota)
+            && runner.facts.gone.is_none()
+            && created_by(runner).is_some()
     });
     own.fold((0, 0), |(groups, cores), runner| {
         let ended = runner.facts.group.as_ref().is_some_and(|group| group.stopped.is_some());
@@ -265,7 +227,8 @@ impl<'a> Quotas<'a> {
             quotas.by_name.insert(name, used);
         }
         for runner in runners {
-            let Some(used) = quota_of(setup, runner).and_then(|name| quotas.by_name.get_mut(name)) else {
+            let name = quota_in(setup, changes, runner);
+            let Some(used) = name.and_then(|name| quotas.by_name.get_mut(name)) else {
                 continue;
             };
             if runner.counts() {
@@ -338,21 +301,21 @@ impl Used<'_> {
     }
 
     fn room(&self, cores: u64, now: Timestamp) -> Result<(), Exceeded> {
-        let standing = |what, own: u64, more: u64, cap: Option<u64>, azure: Option<Standing>| {
+        let standing = |what, own: u64, kept: u64, more: u64, cap: Option<u64>, azure: Option<Standing>| {
             let limit = azure.map(|azure| azure.limit);
             let cap = cap.into_iter().chain(limit).min().unwrap_or(DEFAULT_STANDING);
             let used = own.saturating_add(azure.map_or(0, |azure| azure.others));
-            let full = used.saturating_add(more) > cap;
-            if full { Err(Exceeded { what, used, cap, until: None }) } else { Ok(()) }
+            let full = used.saturating_add(kept).saturating_add(more) > cap;
+            if full { Err(Exceeded { what, used, cap, needs: more, until: None }) } else { Ok(()) }
         };
-        standing(QuotaKind::Groups, self.groups, 1, self.quota.groups, self.azure.groups)?;
-        standing(
-            QuotaKind::Cores,
-            self.cores,
-            cores.saturating_add(self.kept),
-            self.quota.cores,
-            self.azure.cores,
-        )?;
+        let in_cores =
+            standing(QuotaKind::Cores, self.cores, self.kept, cores, self.quota.cores, self.azure.cores);
+        // What no end of a group helps against is told before what one does.
+        if in_cores.is_err_and(|exceeded| exceeded.never_fits()) {
+            return in_cores;
+        }
+        standing(QuotaKind::Groups, self.groups, 0, 1, self.quota.groups, self.azure.groups)?;
+        in_cores?;
         for rate in &self.quota.changes {
             rate.room(QuotaKind::Creates(rate.per), &self.creates, 0, now)?;
             rate.room(QuotaKind::Deletes(rate.per), &self.deletes, self.undeleted, now)?;
@@ -379,7 +342,7 @@ impl ChangeRate {
         // So many have to be forgotten for one to fit.
         let excess = usize::try_from(used - self.count).unwrap_or(usize::MAX);
         let until = within.get(excess).map(|at| saturating_add(*at, self.per));
-        Err(Exceeded { what, used, cap: self.count, until })
+        Err(Exceeded { what, used, cap: self.count, needs: 1, until })
     }
 }
 

@@ -213,6 +213,13 @@ impl Reason {
             Reason::Deleted => "Deleted",
         }
     }
+
+    /// Whether the job alone is more than a limit, budget or quota allows, so that no room that comes is enough.
+    pub(crate) fn never_fits(&self) -> bool {
+        matches!(self, Reason::LimitReached { needs, cap, .. } if needs > cap)
+            || matches!(self, Reason::BudgetSpent { figures, .. } if figures.never_fits())
+            || matches!(self, Reason::QuotaReached { exceeded, .. } if exceeded.never_fits())
+    }
 }
 
 #[cfg(test)]

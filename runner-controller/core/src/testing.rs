@@ -282,6 +282,11 @@ impl ConcurrencyLimit {
         self
     }
 
+    pub(crate) fn on_branches(mut self, protected: bool) -> Self {
+        self.matches.protected_branch = Some(protected);
+        self
+    }
+
     pub(crate) fn most(mut self, runners: u64) -> Self {
         self.caps.runners = Some(runners);
         self

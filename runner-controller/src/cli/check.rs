@@ -122,7 +122,7 @@ fn report(resolved: &Resolved) -> String {
         text.push_str("note: no RunnerClass is usable, so no job gets a runner\n");
     }
     for advisory in Isolation::of(setup).advisories(setup) {
-        let _ = writeln!(text, "note: ConcurrencyLimit {}: {advisory}", advisory.limit);
+        let _ = writeln!(text, "note: {} {}: {advisory}", advisory.kind, advisory.name);
     }
     let counted = [
         count(setup.sources.len(), "source", "sources"),

@@ -93,7 +93,7 @@ impl Resolved {
     }
 }
 
-/// Says beside each source where its runners register, now that limits are known.
+/// Says beside each source where its runners register, now that limits and budgets are known.
 fn registrations(resolved: &mut Resolved) {
     let isolation = Isolation::of(&resolved.setup);
     for source in resolved.setup.sources.values().filter(|source| source.register_at == RegisterAt::Auto) {
@@ -101,8 +101,8 @@ fn registrations(resolved: &mut Resolved) {
             .owners
             .iter()
             .filter_map(|owner| {
-                let limit = isolation.separating(&source.name, owner, None)?;
-                Some(format!("at the repository for {owner} (ConcurrencyLimit {})", limit.name))
+                let rule = isolation.separating(&source.name, owner, None)?;
+                Some(format!("at the repository for {owner} ({} {})", rule.kind, rule.name))
             })
             .collect();
         let origin = resolved.origins.iter_mut().find(|origin| {

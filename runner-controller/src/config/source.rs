@@ -59,7 +59,8 @@ pub struct GitHubSpec {
     #[schemars(range(min = 1))]
     pub runner_group_id: Option<u64>,
     /// Where runners for jobs of `owners` register. Default: Auto: at the organization, but at the repository where a
-    /// ConcurrencyLimit tells the organization's repositories apart, which needs the permission *Administration*, write;
+    /// ConcurrencyLimit, or a Budget that holds jobs back, tells the organization's repositories apart, which needs the
+    /// permission *Administration*, write;
     /// always at the organization where `runnerGroupId` names another group than the default one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub register_at: Option<RegisterAtSpec>,
@@ -81,7 +82,7 @@ pub struct GitHubSpec {
 /// Where runners for jobs of an organization register.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum RegisterAtSpec {
-    /// At the organization, but at the repository where a ConcurrencyLimit tells repositories apart.
+    /// At the organization, but at the repository where a ConcurrencyLimit or Budget tells repositories apart.
     #[default]
     Auto,
     /// At the organization. Jobs that a limit holds back may be handed runners that were started for others.

@@ -5,12 +5,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
+use runner_core::plan::Snapshot;
 use runner_core::quota::{AzureUse, Changes, Standing, stands};
 
 use crate::clock;
 use crate::execute::Outside;
 use crate::observe::View;
-use crate::ports::Usage;
+use crate::ports::{Records, Usage};
 
 /// How often Azure is asked.
 const ASK_EVERY: SignedDuration = SignedDuration::from_secs(60);
@@ -20,7 +21,7 @@ const HOLDS_FOR: SignedDuration = SignedDuration::from_mins(10);
 /// What is known of quotas.
 #[derive(Default)]
 pub(super) struct Quotas {
-    /// None until a process that acted before was asked for what it remembered.
+    /// None until the records were asked what those remembered that acted before.
     changes: Option<Changes>,
     answers: Arc<Mutex<Answers>>,
     asked: Option<Timestamp>,
@@ -35,15 +36,23 @@ struct Answers {
 }
 
 impl Quotas {
+    /// Forgets what was made and deleted, as this process begins to act: another one may have acted meanwhile, and what
+    /// that one remembered must neither be overlooked nor written over.
+    pub(super) fn forget(&mut self, records: &dyn Records) {
+        self.changes = None;
+        self.asked = None;
+        records.remember(&records.remembered());
+    }
+
     /// Learns from the runners there are, and tells the planner what is known.
-    pub(super) fn look(&mut self, outside: &Outside, view: &mut View, now: Timestamp) {
-        let changes = self.changes.get_or_insert_with(|| Changes::of_past(outside.records.remembered()));
-        changes.note(&view.snapshot.setup, &view.snapshot.runners, now);
-        outside.records.remember(changes.past());
-        view.snapshot.changes.clone_from(changes);
+    pub(super) fn look(&mut self, records: &dyn Records, snapshot: &mut Snapshot, now: Timestamp) {
+        let changes = self.changes.get_or_insert_with(|| Changes::of_past(records.remembered()));
+        changes.note(&snapshot.setup, &snapshot.runners, now);
+        records.remember(changes.past());
+        snapshot.changes.clone_from(changes);
         let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
         let held = answers.known.iter().filter(|(_, (at, _))| now.duration_since(*at) < HOLDS_FOR);
-        view.snapshot.azure = held.map(|(quota, (_, used))| (quota.clone(), *used)).collect();
+        snapshot.azure = held.map(|(quota, (_, used))| (quota.clone(), *used)).collect();
     }
 
     /// Asks Azure where that is due; it goes on beside the loop.
@@ -63,7 +72,7 @@ impl Quotas {
             })
             .collect();
         let (outside, answers) = (outside.clone(), self.answers.clone());
-        let setup = view.snapshot.setup.clone();
+        let (setup, changes) = (view.snapshot.setup.clone(), view.snapshot.changes.clone());
         tokio::spawn(async move {
             for (quota, (subscription, region)) in regions {
                 let answer = outside.groups.usage(&subscription, &region).await;
@@ -71,7 +80,7 @@ impl Quotas {
                 match answer {
                     Ok(usage) => {
                         let runners = outside.records.observe().map(|seen| seen.runners).unwrap_or_default();
-                        let own = stands(&setup, &quota, &runners);
+                        let own = stands(&setup, &changes, &quota, &runners);
                         answers.known.insert(quota.clone(), (clock::now(), without_own(usage, own)));
                         answers.failing.remove(&quota);
                     }
@@ -99,4 +108,48 @@ fn without_own(usage: Usage, own: (u64, u64)) -> AzureUse {
         of.map(|(used, limit)| Standing { limit, others: used.saturating_sub(own) })
     };
     AzureUse { groups: standing(usage.groups, own.0), cores: standing(usage.cores, own.1) }
+}
+
+#[cfg(test)]
+mod tests {
+    use runner_core::quota::{Change, Past};
+
+    use super::*;
+    use crate::local::LocalRecords;
+    use crate::sqlite::Location;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_700_000_000 + second).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_replica_that_acts_again_learns_what_another_one_made_and_deleted_meanwhile() {
+        let records = LocalRecords::open(&Location::Memory, 10).await.unwrap();
+        let mut snapshot = Snapshot::default();
+        let (mut first, mut second) = (Quotas::default(), Quotas::default());
+        first.forget(&records);
+        first.look(&records, &mut snapshot, at(0));
+
+        // Another one makes and deletes a hundred.
+        let made: Past = BTreeMap::from([(
+            "sub/westeurope".to_owned(),
+            BTreeMap::from([(at(60), Change { creates: 100, deletes: 100 })]),
+        )]);
+        second.forget(&records);
+        second.look(&records, &mut snapshot, at(59));
+        records.remember(&made);
+        records.reserve(&["a".to_owned()]).await.unwrap();
+
+        records.take_over("first", "ledger", false).await.unwrap();
+        first.forget(&records);
+        // Even a write before the first look keeps it.
+        records.reserve(&["b".to_owned()]).await.unwrap();
+        records.take_over("first", "ledger", false).await.unwrap();
+        assert_eq!(records.remembered(), made);
+        first.look(&records, &mut snapshot, at(61));
+        assert_eq!(snapshot.changes.past(), &made);
+        records.reserve(&["c".to_owned()]).await.unwrap();
+        records.take_over("first", "ledger", false).await.unwrap();
+        assert_eq!(records.remembered(), made);
+    }
 }

@@ -1,6 +1,7 @@
 use super::*;
-use crate::limit::Capped;
-use crate::testing::{at, job, key, secs};
+use crate::budget::Shortage;
+use crate::quota::{Exceeded, QuotaKind};
+use crate::testing::{at, job, key, secs, sum};
 
 /// A job of class `stint` that ran for so many seconds and ended at the second given.
 fn ran(id: &str, ended: i64, seconds: i64, repository: &str) -> Job {
@@ -30,6 +31,19 @@ fn memory(used: u64, cap: u64, needs: u64) -> Reason {
     }
 }
 
+/// A budget of 10 a day that begins anew at second 250.
+fn spent(needs: &str) -> Reason {
+    let figures = Shortage {
+        spent: sum("9"),
+        reserved: sum("0"),
+        needs: sum(needs),
+        amount: sum("10"),
+        currency: "USD".to_owned(),
+        until: at(250),
+    };
+    Reason::BudgetSpent { budget: "team".to_owned(), figures: Box::new(figures) }
+}
+
 /// What is said of job `1`, whose line the others stand in as they are given.
 fn said(line: &[(&str, Reason)], ended: &[Job]) -> String {
     let reasons = line.iter().map(|(id, reason)| (key(id), Arc::new(reason.clone()))).collect();
@@ -52,6 +66,26 @@ fn a_wait_follows_from_place_in_line_runners_in_use_and_typical_runs() {
     // Five GiB must end for both, of eight that are in use, and one is free: 4/8 of two minutes.
     let line = [("2", memory(8, 9, 2)), ("1", memory(8, 9, 3))];
     assert_eq!(said(&line, &ended), "2 of 2 for limit mem for repository acme/web; about 1 min");
+}
+
+#[test]
+fn needs_of_another_kind_under_the_same_limit_are_not_added() {
+    let under = |what, used, cap, needs| Reason::LimitReached {
+        limit: "both".to_owned(),
+        group: String::new(),
+        what,
+        used,
+        cap,
+        needs,
+    };
+    let ended = [ran("e", 700, 120, "acme/web")];
+    let (runners, cores) = (under(Capped::Runners, 2, 2, 1), under(Capped::Cpu, 8000, 8000, 4000));
+    // Two of two runners must end, two minutes each.
+    let line = [("2", cores.clone()), ("1", runners.clone())];
+    assert_eq!(said(&line, &ended), "2 of 2 for limit both; about 2 min");
+    // Eight of eight cores must.
+    let line = [("2", runners), ("3", cores.clone()), ("1", cores)];
+    assert_eq!(said(&line, &ended), "3 of 3 for limit both; about 3 min");
 }
 
 #[test]
@@ -88,6 +122,14 @@ fn what_nobody_knows_is_said_so() {
     assert_eq!(one(Reason::LimitPaused { limit: "x".to_owned() }), "never, unless that changes");
     assert_eq!(one(Reason::NoPlace), "never, unless that changes");
     assert_eq!(one(Reason::AwaitingApproval), "unknown: somebody must approve it");
+    assert_eq!(one(spent("10")), "1 of 1 for budget team; about 3 min");
+    assert_eq!(one(spent("10.01")), "never, unless that changes");
+    let quota = |needs| {
+        let exceeded = Exceeded { what: QuotaKind::Cores, used: 1, cap: 2, needs, until: None };
+        one(Reason::QuotaReached { place: "virtual".to_owned(), of: String::new(), exceeded })
+    };
+    assert_eq!(quota(2), "1 of 1 for quota at place virtual; unknown: its place has no quota left");
+    assert_eq!(quota(3), "never, unless that changes");
     let until = Some(at(100 + 150));
     assert_eq!(
         one(Reason::PlaceFull { place: "vms".to_owned(), until }),

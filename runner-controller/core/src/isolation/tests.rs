@@ -1,11 +1,15 @@
 use super::*;
-use crate::testing::{class, limit, setup};
+use crate::testing::{budget, class, limit, setup};
 
 /// Where a runner registers for a job of `acme/web` that asks for `stint`, under this limit.
 fn registers(limit: ConcurrencyLimit, at: RegisterAt) -> String {
     let mut setup = setup();
-    setup.classes.insert("big".to_owned(), class("big", &[""]));
     setup.limits.insert(limit.name.clone(), limit);
+    registers_under(setup, at)
+}
+
+fn registers_under(mut setup: Setup, at: RegisterAt) -> String {
+    setup.classes.insert("big".to_owned(), class("big", &[""]));
     if let Some(source) = setup.sources.get_mut("acme") {
         source.register_at = at;
     }
@@ -32,6 +36,9 @@ fn runners_register_at_the_repository_where_a_limit_tells_repositories_apart() {
         (one().by(&[Owner, Repository]), "acme/web"),
         (one().by(&[Workflow]), "acme/web"),
         (one().about(Workflow, "nightly"), "acme/web"),
+        (one().on_branches(true), "acme/web"),
+        (one().on_branches(false), "acme/web"),
+        (one().about(Repository, "acme/*").on_branches(false), "acme/web"),
         // They say the same of all of the owner's repositories.
         (one().about(Repository, "*"), "acme"),
         (one().about(Repository, "acme/*"), "acme"),
@@ -44,6 +51,7 @@ fn runners_register_at_the_repository_where_a_limit_tells_repositories_apart() {
         (one().about(Repository, "other/api"), "acme"),
         (one().about(Repository, "acme2/*"), "acme"),
         (one().about(Repository, "other/api").by(&[Repository]), "acme"),
+        (one().about(Repository, "other/*").on_branches(true), "acme"),
         (one().about(Owner, "other").by(&[Repository]), "acme"),
         (one().about(Source, "other").by(&[Repository]), "acme"),
         (one().about(Class, "big").by(&[Repository]), "acme"),
@@ -55,6 +63,29 @@ fn runners_register_at_the_repository_where_a_limit_tells_repositories_apart() {
     ] {
         let shown = format!("{limit:?}");
         assert_eq!(registers(limit, RegisterAt::Auto), expect, "{shown}");
+    }
+}
+
+#[test]
+fn a_budget_that_holds_jobs_back_tells_repositories_apart_as_a_limit_does() {
+    use Dimension::{Class, Owner, Repository, Workflow};
+    use WhenSpent::{Hold, NoBurst, Warn};
+    let all = || limit("x");
+    for (what, about, expect) in [
+        (Hold, all(), "acme"),
+        (Hold, all().about(Repository, "acme/api"), "acme/web"),
+        (NoBurst, all().about(Repository, "acme/api"), "acme/web"),
+        (Warn, all().about(Repository, "acme/api"), "acme"),
+        (Hold, all().about(Workflow, "nightly"), "acme/web"),
+        (Hold, all().about(Owner, "acme"), "acme"),
+        (Hold, all().about(Repository, "other/api"), "acme"),
+        (Hold, all().about(Class, "big").about(Repository, "acme/api"), "acme"),
+    ] {
+        let mut setup = setup();
+        let one = Budget { matches: about.matches, when_spent: what, ..budget("team", "10") };
+        let shown = format!("{one:?}");
+        setup.budgets.insert(one.name.clone(), one);
+        assert_eq!(registers_under(setup, RegisterAt::Auto), expect, "{shown}");
     }
 }
 
@@ -78,26 +109,32 @@ fn a_listed_repository_registers_there() {
 }
 
 #[test]
-fn a_limit_that_registration_does_not_enforce_is_told() {
+fn what_registration_does_not_enforce_is_told() {
     let mut setup = setup();
     let mut add = |limit: ConcurrencyLimit| setup.limits.insert(limit.name.clone(), limit);
     add(limit("by-owner").most(1).by(&[Dimension::Owner]));
     add(limit("api").most(1).about(Dimension::Repository, "acme/api"));
     add(limit("nightly").most(1).about(Dimension::Workflow, "nightly*"));
+    add(limit("proposals").most(1).on_branches(false));
+    let mut money = budget("team", "10");
+    money.matches = limit("").about(Dimension::Repository, "acme/api").matches;
+    setup.budgets.insert(money.name.clone(), money);
     let told = |setup: &Setup| -> Vec<String> {
         let found = Isolation::of(setup).advisories(setup);
-        found.iter().map(|one| format!("{}: {one}", one.limit)).collect()
+        found.iter().map(|one| format!("{}: {one}", one.name)).collect()
     };
     assert_eq!(
         told(&setup),
         [
             "nightly: advisory within a repository: it tells workflows apart, and GitHub hands a repository's runner to a job of any of its workflows",
+            "proposals: advisory within a repository: it tells protected branches from others, and GitHub hands a repository's runner to a job of any of its branches",
         ]
     );
     if let Some(source) = setup.sources.get_mut("acme") {
         source.register_at = RegisterAt::Owner;
     }
     let told = told(&setup);
-    assert_eq!(told.len(), 3, "{told:?}");
-    assert!(told[0].starts_with("api: advisory for acme: RunnerSource acme registers"), "{told:?}");
+    assert_eq!(told.len(), 6, "{told:?}");
+    assert!(told[0].starts_with("team: advisory for acme:"), "{told:?}");
+    assert!(told[1].starts_with("api: advisory for acme: RunnerSource acme registers"), "{told:?}");
 }

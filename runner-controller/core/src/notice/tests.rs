@@ -1,4 +1,5 @@
 use super::*;
+use crate::budget::Shortage;
 use crate::job::{Finding, JobAction};
 use crate::limit::Capped;
 use crate::testing::{at, job, key, runner, secs, setup};
@@ -196,6 +197,24 @@ fn what_belongs_to_others_is_not_told() {
         needs: 1,
     };
     assert_eq!(told_to_all(&limit), Some(limit.sentence()));
+}
+
+#[test]
+fn what_is_spent_of_a_budget_is_not_told() {
+    let check = |needs: i64, expect: &str| {
+        let figures = Shortage {
+            spent: Decimal::from(731),
+            reserved: Decimal::from(47),
+            needs: Decimal::from(needs),
+            amount: Decimal::from(790),
+            currency: "USD".to_owned(),
+            until: at(0),
+        };
+        let reason = Reason::BudgetSpent { budget: "team".to_owned(), figures: Box::new(figures) };
+        assert_eq!(told_to_all(&reason).as_deref(), Some(expect));
+    };
+    check(13, "budget team has no room for this job until 2026-01-01T00:00:00Z");
+    check(800, "budget team has no room for this job, whatever is spent of it");
 }
 
 #[test]

@@ -1,4 +1,5 @@
 use super::*;
+use crate::limit::Capped;
 use crate::setup::{Need, PlaceKind};
 use crate::testing::{class, place, setup, words};
 
@@ -79,4 +80,21 @@ fn an_unsuitable_place_is_named_only_where_there_is_no_other() {
     let full = |place: &Place| Err(Reason::PlaceFull { place: place.name.clone(), until: None });
     let reason = choose(&setup, &class, full).unwrap_err();
     assert_eq!(reason, Reason::PlaceFull { place: "vms".to_owned(), until: None });
+}
+
+#[test]
+fn a_place_where_the_job_is_too_dear_is_named_only_where_no_other_may_have_room() {
+    let setup = places(&["virtual", "vms"]);
+    let class = Class { places: Some(words("virtual vms")), ..class("stint", &[""]) };
+    let too_large = |_: &Place| {
+        let (limit, group) = ("x".to_owned(), String::new());
+        Err(Reason::LimitReached { limit, group, what: Capped::Cpu, used: 0, cap: 1, needs: 2 })
+    };
+    let full = |place: &Place| Err(Reason::PlaceFull { place: place.name.clone(), until: None });
+    let told = |room: &dyn Fn(&Place) -> Result<(), Reason>| choose(&setup, &class, room).unwrap_err().code();
+    assert_eq!(
+        told(&|place| if place.name == "virtual" { too_large(place) } else { full(place) }),
+        "PlaceFull"
+    );
+    assert_eq!(told(&too_large), "LimitReached");
 }

@@ -79,8 +79,10 @@ impl<'a> Pass<'a> {
         let Some(class) = setup.classes.get(&runner.matched.class).filter(|_| stuck) else { return own };
         let job = views.get(&runner.job).map(|view| view.job);
         let profile = usage.profile(&Purpose::of_runner(runner, job));
-        // What counts wherever it runs it takes already; its own machine is given back before the next is asked for.
-        let mut limits = |place: &'a Place| usage.room_at(profile, Amount::of(runner.size), &place.name);
+        // What counts wherever it runs it takes already; its own machine is given back before the next is asked for. Only
+        // pods of node pools leave early, which take nothing of Azure's quota or of a budget.
+        let amount = Amount::of(runner.size);
+        let mut limits = |place: &'a Place| usage.room_to_move(profile, amount, &runner.place, &place.name);
         match self.place_for(class, runner.size, Some(&runner.place), &mut limits) {
             Ok(_) => own,
             Err(_) => own.max(class.deadlines.scheduled),

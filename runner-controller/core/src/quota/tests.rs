@@ -81,6 +81,24 @@ fn what_stands_counts_with_that_of_others() {
 }
 
 #[test]
+fn a_runner_that_is_more_than_the_quota_is_told_so() {
+    let mut setup = under(1000);
+    let check = |setup: &Setup, runners: &[Runner], expect: &str| {
+        assert_eq!(room(setup, &Changes::default(), AzureUse::default(), runners, 9), expect);
+    };
+    setup.quotas.get_mut("sub/westeurope").unwrap().cores = Some(1);
+    let told = "1 cores in westeurope are allowed, and the runner alone needs 2";
+    check(&setup, &[], told);
+    setup.quotas.get_mut("sub/westeurope").unwrap().groups = Some(1);
+    check(&setup, &[started(1, 0)], told);
+    let mut setup = under(0);
+    let made = "0 container groups may be made in westeurope within 1m 40s, and the runner alone needs 1";
+    check(&setup, &[started(1, 0)], made);
+    setup.quotas.get_mut("sub/westeurope").unwrap().groups = Some(0);
+    check(&setup, &[], "0 container groups in westeurope are allowed, and the runner alone needs 1");
+}
+
+#[test]
 fn what_was_released_is_remembered_and_outlives_the_process() {
     let setup = under(2);
     let mut changes = Changes::default();
@@ -102,6 +120,36 @@ fn what_was_released_is_remembered_and_outlives_the_process() {
     changes.note(&setup, &[], at(1000));
     changes.note(&setup, &[], at(2000));
     assert!(changes.past().is_empty(), "what no rate asks for is forgotten");
+}
+
+#[test]
+fn a_place_that_is_away_for_a_moment_changes_no_count() {
+    let mut setup = under(5);
+    setup
+        .places
+        .insert("other".to_owned(), Place { name: "other".to_owned(), ..setup.places["virtual"].clone() });
+    let mut away = setup.clone();
+    away.places.remove("virtual");
+    let runners = [started(1, 0), ended(2, 0, 8), started(3, 0)];
+    let mut changes = Changes::default();
+    for (second, setup) in [(10, &setup), (20, &away), (30, &away), (40, &setup)] {
+        changes.note(setup, &runners, at(second));
+        assert!(changes.past().is_empty(), "at {second}: {:?}", changes.past());
+        let quotas = Quotas::of(setup, &changes, &HashMap::new(), &runners, &[], at(second));
+        let used = &quotas.by_name["sub/westeurope"];
+        let counts = (used.groups, used.creates.len(), used.deletes.len(), used.undeleted);
+        assert_eq!(counts, (2, 3, 1, 2), "at {second}");
+        assert_eq!(stands(setup, &changes, "sub/westeurope", &runners).0, 2, "at {second}");
+    }
+    changes.note(&away, &runners[2..], at(50));
+    changes.note(&setup, &runners[2..], at(60));
+    let past: Vec<&Change> = changes.past().values().flat_map(BTreeMap::values).collect();
+    assert_eq!(
+        past.iter()
+            .map(|change| (change.creates, change.deletes))
+            .fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1)),
+        (2, 2)
+    );
 }
 
 proptest! {

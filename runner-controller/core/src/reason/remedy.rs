@@ -22,7 +22,7 @@ impl Reason {
             Reason::SizeFull { label, .. } => format!(
                 "one ends by itself; for more at once: raise maxRunners of this size, under spec.sizes of the RunnerClass that offers the label {label}"
             ),
-            Reason::LimitReached { limit, what, cap, needs, .. } if needs > cap => format!(
+            Reason::LimitReached { limit, what, .. } if self.never_fits() => format!(
                 "ask for a smaller size, or: kubectl edit concurrencylimit {limit}: raise spec.max.{} to what the job needs",
                 field(*what)
             ),
@@ -35,6 +35,11 @@ impl Reason {
             }
             Reason::ReservedForAnother { limit, .. } => format!(
                 "nothing to do: the larger job starts first; for more at once: kubectl edit concurrencylimit {limit}: raise spec.max"
+            ),
+            Reason::BudgetSpent { budget, .. } if self.never_fits() => format!(
+                "ask for a smaller size, or: `kubectl edit budget {budget}`: raise spec.amount to what the job is expected \
+                 to cost, or set spec.whenSpent to Warn; if its class's runners take less time, set the class's \
+                 spec.expectedDuration"
             ),
             Reason::BudgetSpent { budget, .. } => format!(
                 "it starts once runners end that cost less than was reserved, or when the next period begins; sooner: \
@@ -75,6 +80,10 @@ impl Reason {
             ),
             Reason::PlaceFull { place, .. } => format!(
                 "room at {place} comes by itself as runners end; for more: a larger quota or pool, or a further place in the class's spec.places.order"
+            ),
+            Reason::QuotaReached { place, .. } if self.never_fits() => format!(
+                "ask for a smaller size, or have Azure raise the quota and spec.quota of place {place} with it, or name a \
+                 further place in the class's spec.places.order"
             ),
             Reason::QuotaReached { place, .. } => format!(
                 "room comes by itself as groups end and time passes; for more: have Azure raise the quota and say so in \

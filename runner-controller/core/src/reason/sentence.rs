@@ -80,6 +80,9 @@ impl Reason {
             Reason::PlaceFull { place, until: None } => {
                 format!("place {place} has no room; one runner already waits for it or tries it again")
             }
+            Reason::QuotaReached { place, of, exceeded } if exceeded.never_fits() => {
+                format!("place {place} has too little quota for the job: {}", exceeded.sentence(of))
+            }
             Reason::QuotaReached { place, of, exceeded } => {
                 format!("place {place} has no quota left: {}", exceeded.sentence(of))
             }

@@ -37,6 +37,7 @@ fn every() -> Vec<Reason> {
                 what: QuotaKind::Creates(SignedDuration::from_mins(5)),
                 used: 100,
                 cap: 100,
+                needs: 1,
                 until: Some(at(0)),
             },
         },
@@ -108,6 +109,20 @@ fn a_budget_tells_that_the_job_alone_is_too_dear() {
 }
 
 #[test]
+fn a_quota_that_is_too_small_for_the_job_promises_no_room() {
+    let exceeded = Exceeded { what: QuotaKind::Cores, used: 0, cap: 1, needs: 4, until: None };
+    let reason = Reason::QuotaReached { place: "x".to_owned(), of: "westeurope".to_owned(), exceeded };
+    assert_eq!(
+        reason.sentence(),
+        "place x has too little quota for the job: 1 cores in westeurope are allowed, and the runner alone needs 4"
+    );
+    assert_eq!(
+        reason.remedy(),
+        "ask for a smaller size, or have Azure raise the quota and spec.quota of place x with it, or name a further place in the class's spec.places.order"
+    );
+}
+
+#[test]
 fn every_reason_has_its_code() {
     let codes: Vec<&str> = every().iter().map(Reason::code).collect();
     assert_eq!(codes, Reason::CODES);
@@ -145,6 +160,10 @@ fn a_remedy_is_one_line_and_names_the_field_that_caps() {
     check(
         limit_reached("", Capped::Memory, 0, 1 << 30, 2 << 30),
         "ask for a smaller size, or: kubectl edit concurrencylimit x: raise spec.max.memory to what the job needs",
+    );
+    check(
+        budget_spent("12.5"),
+        "ask for a smaller size, or: `kubectl edit budget x`: raise spec.amount to what the job is expected to cost, or set spec.whenSpent to Warn; if its class's runners take less time, set the class's spec.expectedDuration",
     );
     let named = |labels| Reason::NoClassNamed { labels: words(labels) };
     check(

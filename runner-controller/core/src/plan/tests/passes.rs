@@ -2,11 +2,12 @@
 
 use crate::job::{Job, JobAction, JobReport, Standing};
 use crate::lifecycle::{MachinePhase, Runner, RunnerFact};
+use crate::limit::{ConcurrencyLimit, Dimension};
 use crate::plan::{Action, Hold, Plan, Snapshot, plan, runner_name};
 use crate::reason::Reason;
 use crate::setup::{PlaceState, Scope};
 use crate::testing::{
-    at, class, group, job, key, machine, place, runner, secs, snapshot, source, stuck, two_places,
+    at, class, group, job, key, limit, machine, place, runner, secs, snapshot, source, stuck, two_places,
 };
 
 /// What a plan says, a word or few an action, in the plan's order; runners by their job and number.
@@ -159,6 +160,34 @@ fn a_public_repository_is_served_where_its_source_allows() {
     snapshot.jobs[0].description.public = true;
     snapshot.setup.sources.get_mut("acme").unwrap().allow_public = true;
     check(&snapshot, 1, "start 1.1 at virtual");
+}
+
+#[test]
+fn a_limit_on_both_places_does_not_keep_a_runner_from_the_other_one() {
+    let check_under = |limits: Vec<ConcurrencyLimit>, expect: &str| {
+        let waits = runner("1", 1).launched(2).pooled();
+        let mut all = snapshot(vec![job("1").queued(0)], vec![waits.clone()]);
+        all.setup = two_places("vms virtual");
+        all.machines.insert(waits.name, stuck(2));
+        let shown = format!("{limits:?}");
+        all.setup.limits = limits.into_iter().map(|limit| (limit.name.clone(), limit)).collect();
+        let steps: Vec<String> = plan(&all, at(60))
+            .actions
+            .iter()
+            .filter(|action| matches!(action, Action::Step { because: Some(_), .. }))
+            .map(|action| show(&all, &Plan { actions: vec![action.clone()], ..Plan::default() }))
+            .collect();
+        assert_eq!(steps.join("; "), expect, "{shown}");
+    };
+    let leaves = "Deregister 1.1 because Unschedulable";
+    let both = || limit("both").about(Dimension::Place, "vms virtual");
+    check_under(vec![], leaves);
+    check_under(vec![both().most(1)], leaves);
+    check_under(vec![both().cores(2)], leaves);
+    check_under(vec![both().most(0)], "");
+    check_under(vec![both().most(1).by(&[Dimension::Place])], leaves);
+    check_under(vec![limit("there").about(Dimension::Place, "virtual").most(0)], "");
+    check_under(vec![both().most(1), limit("there").about(Dimension::Place, "virtual").cores(1)], "");
 }
 
 #[test]
