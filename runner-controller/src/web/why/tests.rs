@@ -1,4 +1,7 @@
+use std::sync::Arc;
+
 use runner_core::job::{Findings, JobDescription, JobKey, JobReport};
+use runner_core::reason::Reason;
 
 use super::*;
 
@@ -61,6 +64,23 @@ fn a_job_is_found_by_whatever_people_have_at_hand() {
     ] {
         let found: Vec<&str> = meant_by(&of, &jobs).into_iter().map(|job| job.key.id.as_str()).collect();
         assert_eq!(found.join(" "), expect, "{of}");
+    }
+}
+
+#[test]
+fn waits_are_forecast_where_few_jobs_are_meant() {
+    let jobs: Vec<Job> = (0..6).map(|id| job(&id.to_string(), "7", "build", 1)).collect();
+    let full = Arc::new(Reason::InstallationFull { running: 2, limit: 2 });
+    let reasons = jobs.iter().map(|job| (job.key.clone(), full.clone())).collect();
+    let waiting = Waiting { reasons, line: Vec::new() };
+    for (count, expect) in [(1, true), (5, true), (6, false)] {
+        let meant: Vec<&Job> = jobs.iter().take(count).collect();
+        let answers = answers(&meant, &jobs, &waiting, Timestamp::UNIX_EPOCH);
+        assert_eq!(answers.len(), count);
+        for answer in answers {
+            assert_eq!((answer.wait.is_some(), answer.in_line.is_some()), (expect, expect), "{count}");
+            assert!(answer.why.is_some());
+        }
     }
 }
 
