@@ -19,10 +19,7 @@ impl World {
 
     pub(super) fn begin(&mut self, action: Action) {
         let under = action.held_under();
-        if self.snapshot.held.contains_key(&under) {
-            // Another action of the same plan is under way there.
-            return;
-        }
+        assert!(!self.snapshot.held.contains_key(&under), "{under} is held\n{}", self.log);
         if self.dice.chance(self.faults.call_fails) {
             self.snapshot.held.insert(under, Hold::Until(self.now + secs(10)));
             return;
