@@ -78,13 +78,17 @@ pub(super) async fn why(State(state): State<ApiState>, Query(question): Query<Qu
         );
         return line(StatusCode::NOT_FOUND, text);
     }
-    // Those that still wait or run first, the newest of them first.
-    let over = |job: &Job| matches!(job.state(), JobState::Ended { .. });
-    meant.sort_by_key(|job| (over(job), std::cmp::Reverse(job.stored_at), job.key.clone()));
-    meant.truncate(MOST);
+    only_first(&mut meant);
     let waiting = state.waiting.borrow().clone();
     let now = clock::now();
     Json(answers(&meant, &observed.jobs, &waiting, now)).into_response()
+}
+
+/// Those that still wait or run first, the newest of them first, and no more than [`MOST`].
+fn only_first(meant: &mut Vec<&Job>) {
+    let over = |job: &Job| matches!(job.state(), JobState::Ended { .. });
+    meant.sort_by_cached_key(|job| (over(job), std::cmp::Reverse(job.stored_at), job.key.clone()));
+    meant.truncate(MOST);
 }
 
 fn answers(meant: &[&Job], jobs: &[Job], waiting: &Waiting, now: Timestamp) -> Vec<Answer> {

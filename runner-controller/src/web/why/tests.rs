@@ -85,6 +85,18 @@ fn waits_are_forecast_where_few_jobs_are_meant() {
 }
 
 #[test]
+fn of_many_jobs_the_newest_are_told_of() {
+    let mut jobs: Vec<Job> = (1000..1150).map(|id| job(&id.to_string(), "7", "build", 1)).collect();
+    for (job, second) in jobs.iter_mut().zip(0..) {
+        job.stored_at = Timestamp::from_second(second).unwrap();
+    }
+    let mut meant = meant_by("build", &jobs);
+    only_first(&mut meant);
+    let ids: Vec<&str> = meant.iter().map(|job| job.key.id.as_str()).collect();
+    assert_eq!((ids.len(), ids.first(), ids.last()), (MOST, Some(&"1149"), Some(&"1050")));
+}
+
+#[test]
 fn a_repository_may_be_called_actions() {
     let mut jobs = [job("12", "7", "build", 1)];
     jobs[0].description.repository = "acme/actions".to_owned();
