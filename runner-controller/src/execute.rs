@@ -20,7 +20,7 @@ use runner_core::budget::Figures;
 use runner_core::forecast::Waiting;
 use runner_core::job::{Job, JobKey, JobState};
 use runner_core::lifecycle::{Machine, MachinePhase, Runner, RunnerFact, Step, Teardown};
-use runner_core::plan::{Action, Hold, NewRunner, Plan};
+use runner_core::plan::{Action, Hold, NewRunner, Plan, held_branches_of};
 use runner_core::reason::Reason;
 use tokio::sync::{Notify, watch};
 use tokio_util::task::TaskTracker;
@@ -71,6 +71,8 @@ enum Outcome {
     Done,
     /// Nothing went wrong, but it must be looked at again after this.
     Again(Duration),
+    /// The source is to be asked about no branch before this has passed.
+    NoBranches { source: String, after: Duration },
 }
 
 /// Carries out plans.
@@ -137,41 +139,39 @@ impl Executor {
         let mut unreserve: Vec<String> = Vec::new();
         let context = Context::of(view);
         for action in plan.actions {
+            let held = action.held_under();
             match action {
                 Action::Start(new) => starts.push(*new),
                 Action::Unreserve { runner } => unreserve.push(runner),
                 Action::Step { runner, step, because } => {
                     if let Some(order) = context.order(&runner, step, because) {
                         let outside = self.outside.clone();
-                        self.spawn(runner, step_name(&order.step), async move { outside.step(order).await });
+                        self.spawn(held, step_name(&order.step), async move { outside.step(order).await });
                     }
                 }
                 Action::Report { job, report } => {
                     let outside = self.outside.clone();
-                    self.spawn(job.to_string(), "report", async move {
+                    self.spawn(held, "report", async move {
                         outside.records.report(&job, &report).await.map(|()| Outcome::Done)
                     });
                 }
                 Action::ReadJob { job } => {
                     if let Some(known) = context.jobs.get(&job).map(|job| (*job).clone()) {
                         let outside = self.outside.clone();
-                        self.spawn(
-                            job.to_string(),
-                            "read-job",
-                            async move { outside.read_job(&known).await },
-                        );
+                        self.spawn(held, "read-job", async move { outside.read_job(&known).await });
                     }
                 }
                 Action::ReadBranch { job } => {
                     if let Some(known) = context.jobs.get(&job).map(|job| (*job).clone()) {
                         let outside = self.outside.clone();
-                        let work = async move { outside.read_branch(&known).await };
-                        self.spawn(job.to_string(), "read-branch", work);
+                        let failing = self.holds.failing(&held);
+                        let work = async move { outside.read_branch(&known, failing).await };
+                        self.spawn(held, "read-branch", work);
                     }
                 }
                 Action::Expire { job } => {
                     let outside = self.outside.clone();
-                    self.spawn(job.to_string(), "expire", async move {
+                    self.spawn(held, "expire", async move {
                         outside.records.expire(&job).await.map(|()| Outcome::Done)
                     });
                 }
@@ -241,6 +241,10 @@ impl Executor {
             match result {
                 Ok(Outcome::Done) => holds.done(&name),
                 Ok(Outcome::Again(after)) => holds.again(&name, clock::now(), after),
+                Ok(Outcome::NoBranches { source, after }) => {
+                    holds.again(&held_branches_of(&source), clock::now(), after);
+                    holds.undone(&name, clock::now());
+                }
                 Err(error) => {
                     let until = holds.failed(&name, &error, clock::now());
                     tracing::warn!(subject = name, action, %error, again_at = %until, "{action} of {name} failed");

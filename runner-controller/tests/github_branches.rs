@@ -109,6 +109,8 @@ async fn a_run_is_asked_about_once_and_a_branch_again_only_for_what_is_newer() {
         assert!(answer.unwrap());
     }
     assert_eq!((calls(&github, "/actions/runs/"), calls(&github, "/branches/main")), (1, 1));
+    assert_eq!(provider.known_of_protected_branch(&run), Some(true));
+    assert_eq!(provider.known_of_protected_branch(&of_run(1)), None);
     assert!(ask(&github, &provider, spec()).await.unwrap(), "a newer push");
     assert_eq!((calls(&github, "/actions/runs/"), calls(&github, "/branches/main")), (2, 2));
     for _ in 0..3 {
@@ -125,4 +127,15 @@ async fn the_permission_that_is_missing_is_named() {
     let error = ask(&github, &provider, spec()).await.unwrap_err();
     assert_eq!(error.kind, CallErrorKind::Refused);
     assert!(error.message.contains("Contents: read"), "{error}");
+    assert!(!error.of_credentials);
+}
+
+#[tokio::test]
+async fn credentials_that_github_does_not_know_tell_nothing_of_a_branch() {
+    let (github, _) = start(Options::default()).await;
+    let settings = GitHubSettings::new(GitHubAuth::Token(SecretString::from("of-nobody")));
+    let provider =
+        GitHubProvider::new(GitHubSettings { api_url: github.url().to_owned(), ..settings }).unwrap();
+    let error = ask(&github, &provider, spec()).await.unwrap_err();
+    assert!(error.of_credentials, "{error}");
 }

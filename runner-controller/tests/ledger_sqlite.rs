@@ -305,16 +305,40 @@ async fn sums_over_a_period_use_the_index_on_when_meters_stopped() {
     }
 }
 
-#[tokio::test]
-async fn the_latest_rows_tell_how_long_they_took() {
-    let ledger = in_memory().await;
-    for (machine, seconds) in [("a", 10), ("b", 20), ("c", 30)] {
-        let mut one = row("g", machine);
+/// Commits rows of a class, each with its own billed seconds.
+async fn took(ledger: &SqliteLedger, class: &str, seconds: impl IntoIterator<Item = u64>) {
+    for seconds in seconds {
+        let mut one = row("g", &format!("{class}-{seconds}"));
+        one.for_class = class.to_owned();
         one.bill.seconds = seconds;
         ledger.commit(&one).await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn each_classs_latest_rows_tell_how_long_they_took_however_many_another_has() {
+    let ledger = in_memory().await;
+    assert_eq!(ledger.latest_seconds(2).await.unwrap(), []);
+    took(&ledger, "rare", [14_400, 14_500, 14_600]).await;
+    took(&ledger, "often", 1..=60).await;
+    took(&ledger, "once", [7]).await;
     let latest = ledger.latest_seconds(2).await.unwrap();
-    assert_eq!(latest, [("stint".to_owned(), 30), ("stint".to_owned(), 20)]);
+    let expect = [("once", 7), ("often", 60), ("often", 59), ("rare", 14_600), ("rare", 14_500)];
+    assert_eq!(latest, expect.map(|(class, seconds)| (class.to_owned(), seconds)));
+}
+
+#[tokio::test]
+async fn a_ledger_of_the_first_schema_goes_on_with_its_rows() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ledger.db");
+    took(&in_file(&path).await, "stint", [10, 20]).await;
+    let raw = sqlx::SqlitePool::connect_with(SqliteConnectOptions::new().filename(&path)).await.unwrap();
+    for sql in ["DROP INDEX ledger_by_for_class", "PRAGMA user_version = 1"] {
+        sqlx::query(sql).execute(&raw).await.unwrap();
+    }
+    raw.close().await;
+    let latest = in_file(&path).await.latest_seconds(9).await.unwrap();
+    assert_eq!(latest, [("stint".to_owned(), 20), ("stint".to_owned(), 10)]);
 }
 
 #[tokio::test]

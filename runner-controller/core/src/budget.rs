@@ -22,7 +22,7 @@ use crate::setup::{Class, Place, PlaceKind, Price, Size};
 /// What a runner is expected to take where neither its class nor the ledger tells.
 const EXPECTED: SignedDuration = SignedDuration::from_mins(10);
 /// So many of a class's latest rows tell how long its runners usually take.
-const USUAL_OF: usize = 100;
+pub const USUAL_OF: u32 = 100;
 /// With fewer rows than this nothing is called usual.
 const USUAL_FROM: usize = 5;
 
@@ -221,7 +221,7 @@ pub fn usual_durations(latest: impl IntoIterator<Item = (String, u64)>) -> BTree
     let mut of_class: BTreeMap<String, Vec<u64>> = BTreeMap::new();
     for (class, seconds) in latest {
         let own = of_class.entry(class).or_default();
-        if own.len() < USUAL_OF {
+        if own.len() < USUAL_OF as usize {
             own.push(seconds);
         }
     }

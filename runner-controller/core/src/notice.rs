@@ -5,7 +5,7 @@
 
 mod text;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
@@ -109,8 +109,9 @@ pub fn due(
 ) -> (Vec<Due>, Option<Timestamp>) {
     let (mut found, mut wake): (Vec<(u8, Timestamp, Due)>, Option<Timestamp>) = (Vec::new(), None);
     let mut ranks: Option<HashMap<&JobKey, usize>> = None;
+    let unbilled = Unbilled::of(known.runners);
     for job in known.jobs.iter().filter(|job| !busy(&job.key)) {
-        match known.look(job, &mut ranks, now) {
+        match known.look(job, &unbilled, &mut ranks, now) {
             Look::Nothing => {}
             Look::Later(at) => wake = Some(wake.map_or(at, |wake| wake.min(at))),
             Look::Now(due) => {
@@ -130,8 +131,48 @@ pub fn due(
     (found.into_iter().map(|(_, _, due)| due).collect(), wake)
 }
 
+/// Runners whose container groups the ledger does not have yet.
+struct Unbilled<'a> {
+    names: HashSet<&'a str>,
+    /// The jobs that those of them were started for which are being torn down.
+    jobs: HashSet<&'a JobKey>,
+}
+
+impl<'a> Unbilled<'a> {
+    fn of(runners: &'a [Runner]) -> Self {
+        let mut all = Self { names: HashSet::new(), jobs: HashSet::new() };
+        for runner in runners {
+            let facts = &runner.facts;
+            if runner.kind.has_group() && facts.launching.is_some() && facts.billed.is_none() {
+                all.names.insert(&runner.name);
+                all.jobs.extend(runner.ending().then_some(&runner.job));
+            }
+        }
+        all
+    }
+
+    /// Whether one of them is a job's.
+    fn has(&self, job: &JobKey, ran_on: Option<&str>) -> bool {
+        ran_on.is_some_and(|name| self.names.contains(name)) || self.jobs.contains(job)
+    }
+}
+
+fn at_the_end(job: &Job, unbilled: bool, at: Timestamp, now: Timestamp) -> Look {
+    let latest = saturating_add(at, BILL_WITHIN);
+    if unbilled && now < latest {
+        return Look::Later(latest);
+    }
+    Look::Now(Due { job: job.key.clone(), stage: Stage::Ended, code: None, text: None })
+}
+
 impl<'a> Known<'a> {
-    fn look(&self, job: &'a Job, ranks: &mut Option<HashMap<&'a JobKey, usize>>, now: Timestamp) -> Look {
+    fn look(
+        &self,
+        job: &'a Job,
+        unbilled: &Unbilled<'_>,
+        ranks: &mut Option<HashMap<&'a JobKey, usize>>,
+        now: Timestamp,
+    ) -> Look {
         let begun = job.found.notice_begun.is_some();
         // Nothing is begun for a job that does not wait, which most do not.
         let open = begun || self.reasons.contains_key(&job.key);
@@ -141,7 +182,9 @@ impl<'a> Known<'a> {
         let after = self.setup.sources.get(&job.key.source).and_then(|source| source.notice_after);
         match job.state() {
             // What was begun gets its last word even where notices are switched off by now.
-            JobState::Ended { runner, at, .. } if begun => self.at_the_end(job, runner.as_deref(), at, now),
+            JobState::Ended { runner, at, .. } if begun => {
+                at_the_end(job, unbilled.has(&job.key, runner.as_deref()), at, now)
+            }
             JobState::Running { .. } if begun && after.is_some() => {
                 let due = Due {
                     job: job.key.clone(),
@@ -160,19 +203,6 @@ impl<'a> Known<'a> {
             },
             JobState::Running { .. } | JobState::Ended { .. } => Look::Nothing,
         }
-    }
-
-    fn at_the_end(&self, job: &Job, ran_on: Option<&str>, at: Timestamp, now: Timestamp) -> Look {
-        let latest = saturating_add(at, BILL_WITHIN);
-        let unbilled = self.runners.iter().any(|runner| {
-            let of_job = Some(runner.name.as_str()) == ran_on || (runner.job == job.key && runner.ending());
-            let facts = &runner.facts;
-            of_job && runner.kind.has_group() && facts.launching.is_some() && facts.billed.is_none()
-        });
-        if unbilled && now < latest {
-            return Look::Later(latest);
-        }
-        Look::Now(Due { job: job.key.clone(), stage: Stage::Ended, code: None, text: None })
     }
 
     fn in_wait(

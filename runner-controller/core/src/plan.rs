@@ -15,6 +15,7 @@ mod upkeep;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use branches::Branches;
 use foldhash::HashMapExt as _;
 use jiff::Timestamp;
 use kinds::Views;
@@ -52,8 +53,8 @@ pub struct Snapshot {
     pub spending: Spending,
     /// Names reserved in the `Admission` object.
     pub reserved: BTreeSet<String>,
-    /// Runners and jobs (by name and key) on which an action is under way, or that a failed action holds until a
-    /// moment. A [`Action::Start`] is held under the name of its runner, before it has a record as after.
+    /// Actions that are under way, or that a failure holds back until a moment, by what they are held under
+    /// ([`Action::held_under`], [`held_branches_of`]).
     pub held: HashMap<String, Hold>,
 }
 
@@ -69,7 +70,7 @@ pub enum Hold {
 /// What a pass decided.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
-    /// What to do. Actions on different runners and jobs are independent.
+    /// What to do. Actions are independent, and no two of them are held under the same name.
     pub actions: Vec<Action>,
     /// Why each job that waits, is refused or was given up is so.
     pub reasons: BTreeMap<JobKey, Arc<Reason>>,
@@ -130,6 +131,36 @@ pub enum Action {
     },
 }
 
+impl Action {
+    /// What an action is held under while it is under way or held back: the name of its runner, before that has a record
+    /// as after, or the key of its job. Calls to a job's source are held apart from what its record is told: either may
+    /// end first, or fail, without a word about the other.
+    pub fn held_under(&self) -> String {
+        match self {
+            Action::Start(new) => new.name.clone(),
+            Action::Step { runner, .. } | Action::Unreserve { runner } => runner.clone(),
+            Action::Report { job, .. } | Action::Expire { job } => job.to_string(),
+            Action::ReadJob { job } => held_reading(job),
+            Action::ReadBranch { job } => format!("{job}{BRANCH}"),
+        }
+    }
+}
+
+/// How the name ends under which the reading of a job's branch is held.
+const BRANCH: &str = " branch";
+/// How the name ends under which all readings of a source's branches are held back.
+const BRANCHES: &str = " branches";
+
+/// What the reading of a job is held under.
+fn held_reading(job: &JobKey) -> String {
+    format!("{job} reading")
+}
+
+/// What all readings of a source's branches are held back under, where it can be asked about none of them.
+pub fn held_branches_of(source: &str) -> String {
+    format!("{source}{BRANCHES}")
+}
+
 /// A runner to be started.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewRunner {
@@ -183,8 +214,8 @@ struct Pass<'a> {
     by_job: Vec<&'a Runner>,
     /// Which places have room.
     rooms: Rooms<'a>,
-    /// Of how many jobs the branch is asked for.
-    branches_asked: usize,
+    /// How much is asked about branches.
+    branches: Branches<'a>,
     /// What is used of Azure's quotas.
     quotas: Quotas<'a>,
     /// Why jobs wait, by their place in the list of all.
@@ -212,7 +243,7 @@ impl<'a> Pass<'a> {
             by_name,
             by_job,
             rooms,
-            branches_asked: 0,
+            branches: Branches::of(snapshot),
             quotas: Quotas::default(),
             budgets,
             reasons: Vec::new(),

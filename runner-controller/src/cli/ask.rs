@@ -9,6 +9,8 @@ use runner_core::budget::money;
 use rust_decimal::Decimal;
 use serde::Deserialize;
 
+use crate::web::why::MOST;
+
 /// How many jobs are listed at most where several are meant.
 const MOST_LISTED: usize = 20;
 
@@ -245,8 +247,10 @@ pub(super) async fn why(arguments: &WhyArguments) -> anyhow::Result<ExitCode> {
         say!("{}", one.text());
         return Ok(ExitCode::SUCCESS);
     }
+    // The controller tells of no more than so many.
+    let at_least = if meant.len() < MOST { "" } else { "at least " };
     say!(
-        "{} jobs are meant by {:?}; ask for one by its RUNNERJOB or its address:",
+        "{at_least}{} jobs are meant by {:?}; ask for one by its RUNNERJOB or its address:",
         meant.len(),
         arguments.of
     );
@@ -260,7 +264,7 @@ pub(super) async fn why(arguments: &WhyArguments) -> anyhow::Result<ExitCode> {
         say!("{}", text.trim_end());
     }
     if meant.len() > MOST_LISTED {
-        say!("and {} more", meant.len() - MOST_LISTED);
+        say!("and {at_least}{} more", meant.len() - MOST_LISTED);
     }
     Ok(ExitCode::SUCCESS)
 }

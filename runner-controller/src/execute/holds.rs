@@ -26,7 +26,15 @@ pub(super) struct Holds {
 
 struct Entry {
     hold: Hold,
-    failures: u32,
+    failing: Failing,
+}
+
+/// How often something has failed without a success between.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Failing {
+    pub(super) times: u32,
+    /// From when on.
+    pub(super) since: Option<Timestamp>,
 }
 
 impl Holds {
@@ -51,24 +59,37 @@ impl Holds {
 
     pub(super) fn begin(&self, name: &str) {
         let mut entries = self.lock();
-        let failures = entries.get(name).map_or(0, |entry| entry.failures);
-        entries.insert(name.to_owned(), Entry { hold: Hold::InFlight, failures });
+        let failing = entries.get(name).map(|entry| entry.failing).unwrap_or_default();
+        entries.insert(name.to_owned(), Entry { hold: Hold::InFlight, failing });
     }
 
     pub(super) fn done(&self, name: &str) {
         self.lock().remove(name);
     }
 
+    /// Ends an action that could not even be tried: it neither succeeded nor failed.
+    pub(super) fn undone(&self, name: &str, now: Timestamp) {
+        if let Some(entry) = self.lock().get_mut(name) {
+            entry.hold = Hold::Until(now);
+        }
+    }
+
+    /// How often what is held under a name has failed.
+    pub(super) fn failing(&self, name: &str) -> Failing {
+        self.lock().get(name).map(|entry| entry.failing).unwrap_or_default()
+    }
+
     /// Holds a name back without counting a failure.
     pub(super) fn again(&self, name: &str, now: Timestamp, after: Duration) {
         let until = add(now, SignedDuration::try_from(after).unwrap_or(LONGEST));
-        self.lock().insert(name.to_owned(), Entry { hold: Hold::Until(until), failures: 0 });
+        self.lock().insert(name.to_owned(), Entry { hold: Hold::Until(until), failing: Failing::default() });
     }
 
     /// Counts a failure and answers until when it holds the name back.
     pub(super) fn failed(&self, name: &str, error: &CallError, now: Timestamp) -> Timestamp {
         let mut entries = self.lock();
-        let failures = entries.get(name).map_or(0, |entry| entry.failures).saturating_add(1);
+        let before = entries.get(name).map(|entry| entry.failing).unwrap_or_default();
+        let failing = Failing { times: before.times.saturating_add(1), since: before.since.or(Some(now)) };
         let pause = match error.kind {
             CallErrorKind::Throttled(after) => {
                 SignedDuration::try_from(after.unwrap_or(UNSAID)).unwrap_or(LONGEST)
@@ -77,12 +98,12 @@ impl Holds {
             | CallErrorKind::NotFound
             | CallErrorKind::Conflict
             | CallErrorKind::Refused => {
-                let doublings = failures.saturating_sub(1).min(10);
+                let doublings = failing.times.saturating_sub(1).min(10);
                 FIRST.saturating_mul(1_i32 << doublings).min(LONGEST)
             }
         };
         let until = add(now, pause);
-        entries.insert(name.to_owned(), Entry { hold: Hold::Until(until), failures });
+        entries.insert(name.to_owned(), Entry { hold: Hold::Until(until), failing });
         until
     }
 
@@ -144,6 +165,23 @@ mod tests {
         let asked = error(CallErrorKind::Throttled(Some(Duration::from_secs(300))));
         assert_eq!(holds.failed("a", &asked, now).as_second(), 300);
         assert_eq!(holds.failed("a", &error(CallErrorKind::Throttled(None)), now).as_second(), 60);
+    }
+
+    #[test]
+    fn failures_are_counted_from_the_first_while_nothing_succeeds() {
+        let (holds, now) = (Holds::default(), Timestamp::UNIX_EPOCH);
+        assert_eq!(holds.failing("a"), Failing::default());
+        holds.failed("a", &error(CallErrorKind::Unavailable), now);
+        holds.begin("a");
+        holds.failed("a", &error(CallErrorKind::Unavailable), add(now, LONGEST));
+        let twice = Failing { times: 2, since: Some(now) };
+        assert_eq!(holds.failing("a"), twice);
+        // What could not be tried counts neither way, and holds nothing back.
+        holds.begin("a");
+        holds.undone("a", now);
+        assert_eq!((holds.failing("a"), holds.all(now).get("a")), (twice, None));
+        holds.done("a");
+        assert_eq!(holds.failing("a"), Failing::default());
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use runner_core::budget::{Budget, Period, Spending, usual_durations};
+use runner_core::budget::{Budget, Period, Spending, USUAL_OF, usual_durations};
 use rust_decimal::Decimal;
 use tokio::sync::Mutex;
 
@@ -23,8 +23,6 @@ const RETRY: SignedDuration = SignedDuration::from_secs(5);
 const CATCH_UP_EVERY: SignedDuration = SignedDuration::from_secs(30);
 /// How often it is looked how long runners usually take.
 const USUAL_EVERY: SignedDuration = SignedDuration::from_mins(1);
-/// How many rows that is judged by, over all classes.
-const USUAL_ROWS: u32 = 1000;
 
 /// The sums, shared by the loop and the actions that commit rows.
 #[derive(Debug, Default)]
@@ -83,7 +81,7 @@ impl SpendingMemory {
         }
         if state.sums.is_some() && state.usual_at.is_none_or(|at| now.duration_since(at) >= USUAL_EVERY) {
             state.usual_at = Some(now);
-            match within(ledger.latest_seconds(USUAL_ROWS)).await {
+            match within(ledger.latest_seconds(USUAL_OF)).await {
                 Ok(latest) => state.usual = usual_durations(latest),
                 Err(error) => tracing::warn!(%error, "how long runners usually take cannot be read"),
             }

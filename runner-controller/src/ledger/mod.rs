@@ -19,8 +19,11 @@ const LOG_LIMIT: usize = 64 * 1024;
 /// Readers do not wait for each other, nor for the one writer.
 const CONNECTIONS: u32 = 4;
 
-const SCHEMA: Schema =
-    Schema { what: "ledger", application_id: 0x5374_4c65, migrations: &[include_str!("schema_1.sql")] };
+const SCHEMA: Schema = Schema {
+    what: "ledger",
+    application_id: 0x5374_4c65,
+    migrations: &[include_str!("schema_1.sql"), include_str!("schema_2.sql")],
+};
 
 /// A ledger in one SQLite file, which several processes may use at once.
 #[derive(Clone, Debug)]
@@ -113,13 +116,12 @@ impl Ledger for SqliteLedger {
         Ok(Charges { newest: u64::try_from(newest).unwrap_or_default(), of })
     }
 
-    async fn latest_seconds(&self, rows: u32) -> CallResult<Vec<(String, u64)>> {
-        let found: Vec<(String, i64)> =
-            sqlx::query_as("SELECT for_class, seconds FROM ledger ORDER BY number DESC LIMIT ?")
-                .bind(rows)
-                .fetch_all(&self.pool)
-                .await
-                .map_err(|error| sqlite::failed("cannot read the latest rows of the ledger", &error))?;
+    async fn latest_seconds(&self, of_each: u32) -> CallResult<Vec<(String, u64)>> {
+        let found: Vec<(String, i64)> = sqlx::query_as(rows::LATEST_SECONDS)
+            .bind(of_each)
+            .fetch_all(&self.pool)
+            .await
+            .map_err(|error| sqlite::failed("cannot read the latest rows of the ledger", &error))?;
         Ok(found.into_iter().map(|(class, s)| (class, u64::try_from(s).unwrap_or_default())).collect())
     }
 

@@ -132,6 +132,18 @@ pub(super) const CHARGES: [&str; 2] = [
      GROUP BY started_for_source, for_owner, for_repository, for_workflow, for_class, place, currency",
 ];
 
+/// Class and seconds of each class's latest rows, at most so many of each. One class after the other is looked up in the
+/// index on classes, so that the cost grows with their number and not with the ledger.
+pub(super) const LATEST_SECONDS: &str = "
+    WITH RECURSIVE classes (name) AS (
+        SELECT min(for_class) FROM ledger
+        UNION ALL
+        SELECT (SELECT min(for_class) FROM ledger WHERE for_class > name) FROM classes WHERE name IS NOT NULL
+    )
+    SELECT for_class, seconds FROM classes CROSS JOIN ledger
+    WHERE number IN (SELECT number FROM ledger WHERE for_class = name ORDER BY number DESC LIMIT ?)
+    ORDER BY number DESC";
+
 /// What rows charge, read back.
 pub(super) fn read_charge(row: &SqliteRow) -> sqlx::Result<Charge> {
     let units: i64 = row.try_get("units")?;

@@ -11,6 +11,9 @@ pub struct CallError {
     pub kind: CallErrorKind,
     /// What happened, in one line, naming the call and the peer's own words. Never a secret.
     pub message: String,
+    /// Whether the peer takes nothing from us at all, since it does not know the key or token: it tells nothing of what
+    /// the call is about.
+    pub of_credentials: bool,
 }
 
 /// What to make of a failed call.
@@ -31,7 +34,7 @@ pub enum CallErrorKind {
 impl CallError {
     /// A failed call.
     pub fn new(kind: CallErrorKind, message: impl fmt::Display) -> Self {
-        Self { kind, message: message.to_string() }
+        Self { kind, message: message.to_string(), of_credentials: false }
     }
 }
 

@@ -22,8 +22,8 @@ pub trait Ledger: Send + Sync {
     /// What the rows with a number above `after` charge in each of these periods, by when their meter stopped, all as of
     /// one moment. Numbers begin at 1 and grow in the order in which rows become visible.
     async fn charges(&self, periods: &[Period], after: u64) -> CallResult<Charges>;
-    /// Class and billed seconds of the latest rows, at most so many, the latest first.
-    async fn latest_seconds(&self, rows: u32) -> CallResult<Vec<(String, u64)>>;
+    /// Class and billed seconds of each class's latest rows, at most so many of each, the latest first.
+    async fn latest_seconds(&self, of_each: u32) -> CallResult<Vec<(String, u64)>>;
     /// Keeps the last logs of a runner; longer ones are cut to their last 64 KiB. A later call replaces.
     async fn keep_logs(&self, logs: &KeptLogs) -> CallResult<()>;
     /// The logs kept for a runner (by name) or a job (by key or by the source's id), newest runner first.

@@ -2,26 +2,23 @@
 //!
 //! Secrets are read again every minute, so that a rotated one is in use without a restart.
 
+mod gated;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
-use runner_core::job::{JobDescription, JobKey};
-use runner_core::setup::Scope;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::{Notify, watch};
 
+use self::gated::{Gated, Pace};
 use crate::clock;
 use crate::config::{Problem, Resolved, ResolvedSource};
 use crate::intake::{IntakeRules, IntakeSource};
-use crate::ports::{
-    CallError, CallErrorKind, CallResult, CheckRun, Credential, Deregistered, JobReading, Provider,
-    Published, Records, Registration,
-};
+use crate::ports::{CallError, CallErrorKind, CallResult, Provider, Records};
 use crate::providers::github::{GitHubAuth, GitHubProvider, GitHubSettings};
-use crate::telemetry::{Metrics, Peer};
+use crate::telemetry::Metrics;
 
 /// How often secrets are read again.
 const REREAD: Duration = Duration::from_secs(60);
@@ -48,63 +45,7 @@ struct Entry {
     trouble: Option<(Timestamp, String)>,
     /// The source wants no calls at all before this.
     throttled_until: Option<Timestamp>,
-}
-
-/// A client that minds what its source said of being called too often.
-struct Gated {
-    provider: Arc<GitHubProvider>,
-    entries: Arc<Mutex<BTreeMap<String, Entry>>>,
-    source: String,
-    metrics: Arc<Metrics>,
-}
-
-impl Gated {
-    async fn minded<T>(
-        &self,
-        call: &'static str,
-        work: impl Future<Output = CallResult<T>>,
-    ) -> CallResult<T> {
-        let started = std::time::Instant::now();
-        let result = work.await;
-        self.metrics.call(Peer::Provider, call, started.elapsed());
-        if let Err(CallError { kind: CallErrorKind::Throttled(after), .. }) = &result {
-            let pause = SignedDuration::try_from(after.unwrap_or(UNSAID)).unwrap_or(PAUSE);
-            let until = clock::now().saturating_add(pause).unwrap_or(Timestamp::MAX);
-            let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(entry) = entries.get_mut(&self.source) {
-                entry.throttled_until = entry.throttled_until.max(Some(until));
-            }
-        }
-        result
-    }
-}
-
-#[async_trait]
-impl Provider for Gated {
-    async fn register(&self, registration: &Registration) -> CallResult<Credential> {
-        self.minded("register", self.provider.register(registration)).await
-    }
-
-    async fn deregister(&self, scope: &Scope, name: &str, id: Option<u64>) -> CallResult<Deregistered> {
-        self.minded("deregister", self.provider.deregister(scope, name, id)).await
-    }
-
-    async fn read_job(&self, job: &JobKey, what: &JobDescription) -> CallResult<Option<JobReading>> {
-        self.minded("read-job", self.provider.read_job(job, what)).await
-    }
-
-    async fn is_of_protected_branch(&self, what: &JobDescription) -> CallResult<bool> {
-        self.minded("read-branch", self.provider.is_of_protected_branch(what)).await
-    }
-
-    async fn publish(&self, notice: &CheckRun) -> CallResult<Published> {
-        // Not minded by all: runners go on while calls are spared for them.
-        if let Some(left) = self.provider.spares_calls_for() {
-            let message = format!("source {} has few calls left, which runners may need", self.source);
-            return Err(CallError::new(CallErrorKind::Throttled(Some(left)), message));
-        }
-        self.minded("publish", self.provider.publish(notice)).await
-    }
+    branches_read: Pace,
 }
 
 impl Sources {
@@ -251,6 +192,7 @@ impl Sources {
                             problem,
                             trouble: None,
                             throttled_until: None,
+                            branches_read: Pace::default(),
                         };
                         entries.insert(name.clone(), entry);
                     }
@@ -277,6 +219,7 @@ impl Sources {
                             problem: Some(message),
                             trouble: None,
                             throttled_until: None,
+                            branches_read: Pace::default(),
                         };
                         entries.insert(name.clone(), entry);
                     }
@@ -359,3 +302,6 @@ pub fn client(
     };
     GitHubProvider::new(settings).map_err(|error| format!("github.{error}"))
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,22 +3,22 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use jiff::Timestamp;
-use runner_core::budget::{Charge, Spending, usual_durations};
+use runner_core::budget::{Charge, Spending, USUAL_OF, usual_durations};
 use runner_core::setup::Setup;
 use rust_decimal::Decimal;
 
-/// From how many bills it is judged how long runners usually take, over all classes.
-const USUAL_BILLS: usize = 1000;
-/// After how many bills that is judged anew.
+/// After how many bills it is judged anew how long runners usually take.
 const USUAL_EVERY: u64 = 100;
+/// So many bills are each looked at.
+const FIRST: u64 = 20;
 
 /// The sums.
 #[derive(Debug, Default)]
 pub(super) struct Bills {
     /// By budget and the beginning of its period.
     sums: BTreeMap<(String, Timestamp), Decimal>,
-    /// Classes and billed seconds, the latest first.
-    latest: VecDeque<(String, u64)>,
+    /// Billed seconds by class, the latest first.
+    latest: BTreeMap<String, VecDeque<u64>>,
     count: u64,
 }
 
@@ -40,10 +40,15 @@ impl Bills {
             let sum = self.sums.entry(period).or_default();
             *sum = sum.saturating_add(budget.spent(std::slice::from_ref(charge)));
         }
-        self.latest.push_front((charge.account.class.clone(), seconds));
-        self.latest.truncate(USUAL_BILLS);
-        if self.count.is_multiple_of(USUAL_EVERY) || self.latest.len() < 20 {
-            spending.usual = usual_durations(self.latest.iter().cloned());
+        let own = self.latest.entry(charge.account.class.clone()).or_default();
+        own.push_front(seconds);
+        own.truncate(USUAL_OF as usize);
+        if self.count.is_multiple_of(USUAL_EVERY) || self.count < FIRST {
+            let latest = self
+                .latest
+                .iter()
+                .flat_map(|(class, own)| own.iter().map(|seconds| (class.clone(), *seconds)));
+            spending.usual = usual_durations(latest);
         }
         self.count += 1;
     }

@@ -8,7 +8,7 @@ pub mod api;
 pub(crate) mod body;
 pub mod internal;
 pub mod serve;
-mod why;
+pub(crate) mod why;
 
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderValue, StatusCode};

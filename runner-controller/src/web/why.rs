@@ -1,6 +1,6 @@
 //! `GET /api/v1/why?of=…`: why a job waits, what would have to change, and about how long it takes.
 //!
-//! Figures are computed when they are asked for; the records hold only codes.
+//! Figures are computed when they are asked for; the records hold only codes. Where many jobs are meant, none is forecast.
 
 use axum::Json;
 use axum::extract::{Query, State};
@@ -15,6 +15,11 @@ use serde::{Deserialize, Serialize};
 use super::api::ApiState;
 use super::{line, unavailable};
 use crate::clock;
+
+/// Of how many jobs the wait is forecast: each forecast looks at all jobs, and whoever means more of them is asked which.
+const FORECAST: usize = 5;
+/// How many jobs are told of, those that wait and the newest before the others.
+pub(crate) const MOST: usize = 100;
 
 /// Whom somebody asks about.
 #[derive(Debug, Deserialize)]
@@ -73,22 +78,27 @@ pub(super) async fn why(State(state): State<ApiState>, Query(question): Query<Qu
         );
         return line(StatusCode::NOT_FOUND, text);
     }
-    // Those that still wait or run first, the newest of them first.
-    let over = |job: &Job| matches!(job.state(), JobState::Ended { .. });
-    meant.sort_by_key(|job| (over(job), std::cmp::Reverse(job.stored_at), job.key.clone()));
+    only_first(&mut meant);
     let waiting = state.waiting.borrow().clone();
     let now = clock::now();
     Json(answers(&meant, &observed.jobs, &waiting, now)).into_response()
 }
 
+/// Those that still wait or run first, the newest of them first, and no more than [`MOST`].
+fn only_first(meant: &mut Vec<&Job>) {
+    let over = |job: &Job| matches!(job.state(), JobState::Ended { .. });
+    meant.sort_by_cached_key(|job| (over(job), std::cmp::Reverse(job.stored_at), job.key.clone()));
+    meant.truncate(MOST);
+}
+
 fn answers(meant: &[&Job], jobs: &[Job], waiting: &Waiting, now: Timestamp) -> Vec<Answer> {
-    let forecaster = Forecaster::new(jobs, waiting, now);
+    let forecaster = (meant.len() <= FORECAST).then(|| Forecaster::new(jobs, waiting, now));
     let answer = |job: &&Job| {
         let report = &job.report;
         let found = waiting.reasons.get(&job.key);
         // A replica that does not act, or that has just begun to, knows the code alone.
         let code = found.map(|reason| reason.code().to_owned()).or_else(|| report.reason.clone());
-        let said = forecaster.forecast(&job.key);
+        let said = forecaster.as_ref().and_then(|forecaster| forecaster.forecast(&job.key));
         let (place, wait) = said.map_or((None, None), |said| (said.place, Some(said.wait.to_string())));
         Answer {
             key: job.key.to_string(),

@@ -168,6 +168,16 @@ fn the_last_word_waits_for_the_bill_but_not_for_ever() {
     assert_eq!(world.told(1000).0, ["1 Ended"]);
     world.runners = vec![ran_on.clone().settled(200)];
     assert_eq!(world.told(201).0, ["1 Ended"]);
+    // Of its own runners that another job got, only what is torn down is waited for.
+    let own = runner("1", 2).launched(80);
+    for (runners, expect) in [
+        (vec![own.clone()], 1),
+        (vec![own.torn_down(&Reason::Idle, 90)], 0),
+        (vec![runner("2", 1).launched(80).torn_down(&Reason::Idle, 90)], 1),
+    ] {
+        world.runners = runners;
+        assert_eq!(world.told(101).0.len(), expect, "{:?}", world.runners);
+    }
     world.runners = vec![ran_on.pooled()];
     assert_eq!(world.told(101).0, ["1 Ended"], "nothing is billed for machines of a pool");
     world.setup.sources.get_mut("acme").unwrap().notice_after = None;

@@ -1,13 +1,46 @@
 //! Whether a job runs the code of a protected branch: found out before it starts, where a limit or priority may turn on it.
 //!
-//! The source is asked once for each job, and of no more than a few jobs at once.
+//! The source is asked once for each job, about no more than a few jobs at once and the oldest of them first, and about
+//! none while it wants no such calls.
 
-use super::{Action, Hold, Pass};
+use jiff::Timestamp;
+
+use super::{Action, BRANCH, BRANCHES, Hold, Pass, Snapshot};
 use crate::limit::{Dimension, JobMatch};
 use crate::pairing::{JobView, Wants};
 
-/// How many jobs' branches are being read at once.
-const AT_ONCE: usize = 50;
+/// How many jobs' branches are being read at once. Each takes about three calls, of which runners need some too.
+const AT_ONCE: usize = 8;
+
+/// How much is asked about branches.
+pub(super) struct Branches<'a> {
+    /// About how many jobs.
+    asked: usize,
+    /// Sources that are not asked before a moment.
+    paused: Vec<(&'a str, Timestamp)>,
+}
+
+impl<'a> Branches<'a> {
+    /// What is under way and held back already.
+    pub(super) fn of(snapshot: &'a Snapshot) -> Self {
+        let mut branches = Self { asked: 0, paused: Vec::new() };
+        for (name, hold) in &snapshot.held {
+            match hold {
+                Hold::InFlight => branches.asked += usize::from(name.ends_with(BRANCH)),
+                Hold::Until(until) => {
+                    branches.paused.extend(name.strip_suffix(BRANCHES).map(|source| (source, *until)));
+                }
+            }
+        }
+        branches
+    }
+
+    /// Until when a source is not to be asked, if it is not.
+    fn paused(&self, source: &str, now: Timestamp) -> Option<Timestamp> {
+        let mut paused = self.paused.iter().filter(|(paused, until)| *paused == source && *until > now);
+        paused.next().map(|(_, until)| *until)
+    }
+}
 
 impl<'a> Pass<'a> {
     /// Whether it is still to be found out if the job runs the code of a protected branch; asks the source where it is.
@@ -22,14 +55,14 @@ impl<'a> Pass<'a> {
         if !limits.chain(rules).any(|matches| may_turn_on_branch(matches, view, wants)) {
             return false;
         }
-        let held = view.job.key.to_string();
-        if self.is_held(&held) {
-            if matches!(self.snapshot.held.get(&held), Some(Hold::InFlight)) {
-                self.branches_asked += 1;
+        if let Some(until) = self.branches.paused(&view.job.key.source, self.now) {
+            self.wake(Some(until));
+        } else if self.branches.asked < AT_ONCE {
+            let action = Action::ReadBranch { job: view.job.key.clone() };
+            if !self.is_held(&action.held_under()) {
+                self.branches.asked += 1;
+                self.plan.actions.push(action);
             }
-        } else if self.branches_asked < AT_ONCE {
-            self.branches_asked += 1;
-            self.plan.actions.push(Action::ReadBranch { job: view.job.key.clone() });
         }
         true
     }

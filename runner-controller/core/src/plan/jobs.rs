@@ -10,7 +10,7 @@ use super::admissions::Waiting;
 use super::in_use::InUse;
 use super::kinds::{Kind, Views};
 use super::reading::LONGEST_WAIT;
-use super::{Action, Pass};
+use super::{Action, Pass, held_reading};
 use crate::job::{JobReport, JobState, Standing};
 use crate::lifecycle::{Occupation, counts_as_attempt, pauses_the_next};
 use crate::pairing::{JobView, Pairing};
@@ -136,7 +136,11 @@ impl<'a> Pass<'a> {
     pub(super) fn expire(&mut self, view: &JobView<'a>, keep_until: Timestamp) {
         if self.now < keep_until {
             self.wake(Some(keep_until));
-        } else if self.own(view).is_empty() && !self.is_held(&view.job.key.to_string()) {
+        } else if self.own(view).is_empty()
+            && !self.is_held(&view.job.key.to_string())
+            // Its answer would bring the record back.
+            && !self.is_held(&held_reading(&view.job.key))
+        {
             self.plan.actions.push(Action::Expire { job: view.job.key.clone() });
         }
     }

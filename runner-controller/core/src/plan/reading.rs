@@ -5,7 +5,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Action, Hold, Pass};
+use super::{Action, Hold, Pass, held_reading};
 use crate::job::{JobState, READ_AFTER_SIGN};
 use crate::lifecycle::Runner;
 use crate::pairing::JobView;
@@ -101,7 +101,7 @@ impl<'a> Pass<'a> {
         if !self.snapshot.setup.sources.contains_key(&key.source) {
             return false;
         }
-        let held = key.to_string();
+        let held = held_reading(key);
         if self.is_held(&held) {
             return matches!(self.snapshot.held.get(&held), Some(Hold::InFlight));
         }

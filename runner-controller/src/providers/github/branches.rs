@@ -60,6 +60,16 @@ impl Branches {
         Ok(answer)
     }
 
+    /// The answer for a job, where it is remembered.
+    pub(super) fn known(&self, what: &JobDescription) -> Option<bool> {
+        let run = what.run.as_ref()?;
+        let runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
+        let (since, slot) = runs.get(&(what.repository.to_lowercase(), run.clone()))?;
+        let believed = clock::now().duration_since(*since) < BELIEVED;
+        // Where somebody holds it, it is being asked for.
+        slot.try_lock().ok().and_then(|known| *known).filter(|_| believed)
+    }
+
     async fn ask(&self, access: &Access, repository: &str, run: u64) -> CallResult<bool> {
         let at = Place {
             access,

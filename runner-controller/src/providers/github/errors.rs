@@ -123,7 +123,7 @@ fn refusal(what: &str, status: StatusCode, headers: &HeaderMap, words: &str, rem
     match status {
         StatusCode::UNAUTHORIZED => {
             let message = format!("{said}; the token, or the App's id and private key, are not valid");
-            CallError::new(CallErrorKind::Refused, message)
+            CallError { of_credentials: true, ..CallError::new(CallErrorKind::Refused, message) }
         }
         StatusCode::FORBIDDEN => CallError::new(CallErrorKind::Refused, format!("{said}; {remedy}")),
         StatusCode::NOT_FOUND => {

@@ -166,6 +166,11 @@ impl GitHubProvider {
         Duration::try_from(left).ok().filter(|left| low && !left.is_zero())
     }
 
+    /// Whether a job runs the code of a protected branch, where that is still believed and needs no call.
+    pub fn known_of_protected_branch(&self, what: &JobDescription) -> Option<bool> {
+        self.branches.known(what)
+    }
+
     async fn send(&self, scope: &Scope, call: Call) -> CallResult<Answer> {
         self.access.send(scope, call).await
     }

@@ -1,4 +1,7 @@
+use std::sync::Arc;
+
 use runner_core::job::{Findings, JobDescription, JobKey, JobReport};
+use runner_core::reason::Reason;
 
 use super::*;
 
@@ -62,6 +65,35 @@ fn a_job_is_found_by_whatever_people_have_at_hand() {
         let found: Vec<&str> = meant_by(&of, &jobs).into_iter().map(|job| job.key.id.as_str()).collect();
         assert_eq!(found.join(" "), expect, "{of}");
     }
+}
+
+#[test]
+fn waits_are_forecast_where_few_jobs_are_meant() {
+    let jobs: Vec<Job> = (0..6).map(|id| job(&id.to_string(), "7", "build", 1)).collect();
+    let full = Arc::new(Reason::InstallationFull { running: 2, limit: 2 });
+    let reasons = jobs.iter().map(|job| (job.key.clone(), full.clone())).collect();
+    let waiting = Waiting { reasons, line: Vec::new() };
+    for (count, expect) in [(1, true), (5, true), (6, false)] {
+        let meant: Vec<&Job> = jobs.iter().take(count).collect();
+        let answers = answers(&meant, &jobs, &waiting, Timestamp::UNIX_EPOCH);
+        assert_eq!(answers.len(), count);
+        for answer in answers {
+            assert_eq!((answer.wait.is_some(), answer.in_line.is_some()), (expect, expect), "{count}");
+            assert!(answer.why.is_some());
+        }
+    }
+}
+
+#[test]
+fn of_many_jobs_the_newest_are_told_of() {
+    let mut jobs: Vec<Job> = (1000..1150).map(|id| job(&id.to_string(), "7", "build", 1)).collect();
+    for (job, second) in jobs.iter_mut().zip(0..) {
+        job.stored_at = Timestamp::from_second(second).unwrap();
+    }
+    let mut meant = meant_by("build", &jobs);
+    only_first(&mut meant);
+    let ids: Vec<&str> = meant.iter().map(|job| job.key.id.as_str()).collect();
+    assert_eq!((ids.len(), ids.first(), ids.last()), (MOST, Some(&"1149"), Some(&"1050")));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use crate::job::{Finding, Job};
 use crate::limit::Dimension::{Class, Owner};
 use crate::limit::{ConcurrencyLimit, JobMatch, PriorityRule};
-use crate::plan::{Action, Hold, Plan, Snapshot, plan};
+use crate::plan::{Action, Hold, Plan, Snapshot, held_branches_of, plan};
 use crate::testing::{at, job, limit, setup, snapshot};
 
 /// A limit on jobs that run (or do not run) the code of a protected branch.
@@ -90,18 +90,41 @@ fn what_cannot_be_asked_about_counts_as_not_protected() {
 }
 
 #[test]
-fn a_job_is_asked_about_once_at_a_time_and_only_a_few_jobs_at_once() {
-    let jobs = (100..200).map(|id| job(&id.to_string()).queued(0)).collect();
+fn a_job_is_asked_about_once_at_a_time_and_only_the_oldest_few_at_once() {
+    // The later the number, the older the job.
+    let jobs = (100..200).map(|id: u8| job(&id.to_string()).queued(1200 - i64::from(id))).collect();
     let mut all = under(vec![about(true, 1)], jobs);
-    let first = plan(&all, at(5));
-    assert_eq!(asked(&first).len(), 50);
+    let branch = |id: &str| Action::ReadBranch { job: crate::testing::key(id) }.held_under();
+    let first = plan(&all, at(1200));
+    assert_eq!(asked(&first), ["199", "198", "197", "196", "195", "194", "193", "192"]);
     assert!(started(&first).is_empty());
-    for id in asked(&first).into_iter().take(20) {
-        all.held.insert(crate::testing::key(id).to_string(), Hold::InFlight);
+    for id in ["199", "150", "101"] {
+        all.held.insert(branch(id), Hold::InFlight);
     }
-    let second = plan(&all, at(6));
-    assert_eq!(asked(&second).len(), 30, "20 are under way");
-    assert!(asked(&second).iter().all(|id| !all.held.contains_key(&crate::testing::key(id).to_string())));
+    all.held.insert(branch("198"), Hold::Until(at(1300)));
+    let second = plan(&all, at(1200));
+    assert_eq!(asked(&second), ["197", "196", "195", "194", "193"], "three are under way and one failed");
+}
+
+#[test]
+fn a_report_says_nothing_about_the_reading_of_a_branch() {
+    let mut all = under(vec![about(true, 1)], vec![job("1").queued(0)]);
+    all.held.insert("acme-1-1".to_owned(), Hold::InFlight);
+    assert_eq!(asked(&plan(&all, at(5))), ["1"]);
+    all.held = [(Action::ReadBranch { job: crate::testing::key("1") }.held_under(), Hold::InFlight)].into();
+    let plan = plan(&all, at(5));
+    assert!(matches!(plan.actions.as_slice(), [Action::Report { .. }]), "{:?}", plan.actions);
+}
+
+#[test]
+fn a_source_that_wants_no_such_calls_is_not_asked_for_a_while() {
+    let mut all = under(vec![about(true, 1)], vec![job("1").queued(0)]);
+    all.held.insert(held_branches_of("acme"), Hold::Until(at(60)));
+    let paused = plan(&all, at(5));
+    assert_eq!((asked(&paused).len(), paused.wake_at), (0, Some(at(60))));
+    assert_eq!(asked(&plan(&all, at(60))), ["1"]);
+    all.held = [(held_branches_of("other"), Hold::Until(at(60)))].into();
+    assert_eq!(asked(&plan(&all, at(5))), ["1"]);
 }
 
 proptest! {

@@ -270,11 +270,18 @@ fn an_old_job_is_confirmed_once_there_is_room_for_it() {
     all.setup.settings.max_runners = 1;
     let waiting = "read 1; report 1 Waiting ConfirmingWithSource; report 2 Waiting InstallationFull";
     check(&all, 700, waiting);
-    // The reading is under way: the place is kept for it.
-    all.held.insert("acme-1-1".to_owned(), Hold::InFlight);
+    // The report ends first: the reading goes on, and the place is kept for it.
+    let reading = Action::ReadJob { job: key("1") }.held_under();
+    all.held.insert(reading.clone(), Hold::InFlight);
+    all.jobs[0].report = JobReport {
+        standing: Standing::Waiting,
+        reason: Some("ConfirmingWithSource".to_owned()),
+        class: Some("stint".to_owned()),
+        ..JobReport::default()
+    };
     check(&all, 700, "report 2 Waiting InstallationFull");
     // It failed: the next may have the place meanwhile.
-    all.held.insert("acme-1-1".to_owned(), Hold::Until(at(710)));
+    all.held.insert(reading, Hold::Until(at(710)));
     check(&all, 700, "read 2; report 2 Waiting ConfirmingWithSource");
     all.held.clear();
     all.jobs[0] = job("1").queued(0).read(JobAction::Queued, 701);

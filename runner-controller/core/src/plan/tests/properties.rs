@@ -13,7 +13,7 @@ use crate::pairing::pair;
 use crate::plan::kinds::Views;
 use crate::plan::{Action, Hold, Pass, Plan, Snapshot, plan, runner_name};
 use crate::reason::Reason;
-use crate::testing::{at, class, job, key, machine, runner, setup, stuck, two_places, words};
+use crate::testing::{at, class, job, key, limit, machine, runner, setup, stuck, two_places, words};
 
 const NOW: i64 = 1000;
 
@@ -77,10 +77,10 @@ fn any_snapshot() -> impl Strategy<Value = Snapshot> {
     let jobs: Vec<_> = (0..6).map(|id| proptest::option::of(any_job(id))).collect();
     let runners: Vec<_> =
         (0..6).flat_map(|id| [1, 2].map(|ordinal| proptest::option::of(any_runner(id, ordinal)))).collect();
-    let held = proptest::collection::vec((0..6_u8, 1..4_u32, any::<bool>(), any::<bool>()), 0..3);
+    let held = proptest::collection::vec((0..6_u8, 1..4_u32, 0..6_u8, any::<bool>()), 0..3);
     let reserved = proptest::collection::vec((0..6_u8, 1..4_u32), 0..3);
-    (jobs, runners, held, reserved, 1..6_u32, 1..5_u32).prop_map(
-        |(jobs, runners, held, reserved, total, of_class)| {
+    (jobs, runners, held, reserved, 1..6_u32, 1..5_u32, any::<bool>()).prop_map(
+        |(jobs, runners, held, reserved, total, of_class, by_branch)| {
             let mut all = Snapshot { setup: setup(), ..Snapshot::default() };
             all.setup.settings.max_runners = total;
             all.setup.classes.insert("big".to_owned(), class("big", &["s", "l"]));
@@ -92,9 +92,19 @@ fn any_snapshot() -> impl Strategy<Value = Snapshot> {
                 all.machines.extend(machine.map(|machine| (runner.name.clone(), machine)));
                 all.runners.push(runner);
             }
-            for (id, ordinal, of_runner, in_flight) in held {
-                let key = key(&id.to_string());
-                let name = if of_runner { runner_name("stint", &key, ordinal) } else { key.to_string() };
+            if by_branch {
+                let mut wide = limit("branch").most(99);
+                wide.matches.protected_branch = Some(true);
+                all.setup.limits.insert(wide.name.clone(), wide);
+            }
+            for (id, ordinal, what, in_flight) in held {
+                let job = key(&id.to_string());
+                let name = match what {
+                    0 => job.to_string(),
+                    1 => Action::ReadJob { job }.held_under(),
+                    2 => Action::ReadBranch { job }.held_under(),
+                    _ => runner_name("stint", &job, ordinal),
+                };
                 all.held.insert(name, if in_flight { Hold::InFlight } else { Hold::Until(at(NOW + 7)) });
             }
             all.reserved
@@ -210,17 +220,11 @@ proptest! {
 
     #[test]
     fn no_step_is_planned_for_what_is_held(all in any_snapshot()) {
-        let mut runners = BTreeSet::new();
+        let mut acted_on = BTreeSet::new();
         for action in plan(&all, at(NOW)).actions {
-            let held = match action {
-                Action::Start(new) => new.name,
-                Action::Step { runner, .. } | Action::Unreserve { runner } => {
-                    prop_assert!(runners.insert(runner.clone()), "two actions on {}", runner);
-                    runner
-                }
-                Action::Report { job, .. } | Action::ReadJob { job } | Action::ReadBranch { job } | Action::Expire { job } => job.to_string(),
-            };
+            let held = action.held_under();
             prop_assert!(!all.held.contains_key(&held), "{}", held);
+            prop_assert!(acted_on.insert(held), "two actions under one name: {:?}", action);
         }
     }
 

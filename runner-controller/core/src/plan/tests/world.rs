@@ -13,7 +13,6 @@ use std::fmt::Write as _;
 
 use jiff::Timestamp;
 
-use self::executor::held_under;
 use crate::health::Health;
 use crate::job::{JobAction, JobFact, JobKey, JobReport};
 use crate::lifecycle::{GroupFacts, Machine, MachinePhase, RunnerFact};
@@ -407,7 +406,7 @@ impl World {
                 };
             }
             Event::CarryOut(action) => {
-                self.snapshot.held.remove(&held_under(&action));
+                self.snapshot.held.remove(&action.held_under());
                 self.carry_out(action);
             }
             Event::RecordDeleted => {

@@ -52,6 +52,7 @@ impl World {
         let log = &self.log;
         let mut started_for: BTreeSet<&JobKey> = BTreeSet::new();
         let mut names: BTreeSet<&str> = BTreeSet::new();
+        let mut others: BTreeSet<String> = BTreeSet::new();
         let mut starts: Vec<&NewRunner> = Vec::new();
         for action in &plan.actions {
             match action {
@@ -65,11 +66,13 @@ impl World {
                     assert!(!self.snapshot.held.contains_key(runner), "a step while held\n{log}");
                     assert!(names.insert(runner), "two actions on {runner}\n{log}");
                 }
-                Action::Report { job, .. }
-                | Action::ReadJob { job }
-                | Action::ReadBranch { job }
-                | Action::Expire { job } => {
-                    assert!(!self.snapshot.held.contains_key(&job.to_string()), "{job} is held\n{log}");
+                Action::Report { .. }
+                | Action::ReadJob { .. }
+                | Action::ReadBranch { .. }
+                | Action::Expire { .. } => {
+                    let held = action.held_under();
+                    assert!(!self.snapshot.held.contains_key(&held), "{held} is held\n{log}");
+                    assert!(others.insert(held), "two actions of one plan\n{log}");
                 }
             }
         }

@@ -18,11 +18,8 @@ impl World {
     }
 
     pub(super) fn begin(&mut self, action: Action) {
-        let under = held_under(&action);
-        if self.snapshot.held.contains_key(&under) {
-            // Another action of the same plan is under way there.
-            return;
-        }
+        let under = action.held_under();
+        assert!(!self.snapshot.held.contains_key(&under), "{under} is held\n{}", self.log);
         if self.dice.chance(self.faults.call_fails) {
             self.snapshot.held.insert(under, Hold::Until(self.now + secs(10)));
             return;
@@ -291,17 +288,5 @@ impl World {
         machine.shown.deleting = true;
         self.show_later(name);
         self.after(3, Event::GroupGone(name.to_owned()));
-    }
-}
-
-/// What an action is held under while it is under way.
-pub(super) fn held_under(action: &Action) -> String {
-    match action {
-        Action::Start(new) => new.name.clone(),
-        Action::Step { runner, .. } | Action::Unreserve { runner } => runner.clone(),
-        Action::Report { job, .. }
-        | Action::ReadJob { job }
-        | Action::ReadBranch { job }
-        | Action::Expire { job } => job.to_string(),
     }
 }
