@@ -316,7 +316,7 @@ async fn took(ledger: &SqliteLedger, class: &str, seconds: impl IntoIterator<Ite
 }
 
 #[tokio::test]
-async fn each_classs_latest_rows_tell_how_long_they_took_however_many_another_has() {
+async fn the_latest_rows_of_each_class_tell_how_long_they_took_however_many_another_has() {
     let ledger = in_memory().await;
     assert_eq!(ledger.latest_seconds(2).await.unwrap(), []);
     took(&ledger, "rare", [14_400, 14_500, 14_600]).await;
