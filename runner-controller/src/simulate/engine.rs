@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
 use jiff::{SignedDuration, Timestamp};
 use runner_core::job::{JobKey, Standing};
 use runner_core::plan::{Action, Plan, Snapshot, plan};
+use runner_core::reason::Reason;
 
 use super::gauges::{Gauges, Share, Timeline};
 use super::github::Github;
@@ -130,6 +131,8 @@ struct Engine<'a> {
     dirty: bool,
     /// Whether any job waited for something at the last pass.
     waiting: bool,
+    /// Whether any waited for Azure's quota.
+    waits_for_quota: bool,
     /// When time alone may change the plan.
     wake: Option<Timestamp>,
     /// Places that had no room lately, and until when that matters.
@@ -178,6 +181,7 @@ fn replay(scenario: &Scenario, jobs: &[PastJob], thorough: bool) -> anyhow::Resu
         thorough,
         dirty: false,
         waiting: false,
+        waits_for_quota: false,
         wake: None,
         shaken: BTreeMap::new(),
         bills: Vec::new(),
@@ -259,6 +263,8 @@ impl Engine<'_> {
 
     fn carry_out_plan(&mut self, plan: Plan) {
         self.waiting = !plan.reasons.is_empty();
+        self.waits_for_quota =
+            plan.reasons.values().any(|reason| matches!(**reason, Reason::QuotaReached { .. }));
         self.wake = plan.wake_at.map(|at| at.max(later(self.now, SignedDuration::from_secs(1))));
         for (key, reason) in &plan.reasons {
             if let Some(job) = self.job(key) {

@@ -49,6 +49,9 @@ impl Scenario {
     /// What keeps them from being used.
     pub fn of(mut documents: Documents, installation: &Installation) -> anyhow::Result<Self> {
         let nodes = implied_nodes(&mut documents);
+        // Without a subscription there would be no quota to keep.
+        let subscription = installation.subscription.clone().or_else(|| Some("simulated".to_owned()));
+        let installation = &Installation { subscription, ..installation.clone() };
         let mut resolved = resolve(&documents, &nodes, installation);
         if !resolved.problems.is_empty() {
             let lines: Vec<String> = resolved

@@ -189,6 +189,8 @@ impl Engine<'_> {
             // Its class's deadline for this may be over before.
             self.dirty = true;
         }
+        // From now on it is known since when its creation counts.
+        self.dirty |= self.waits_for_quota;
         self.if_shaken(id);
     }
 

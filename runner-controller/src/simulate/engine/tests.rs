@@ -278,7 +278,7 @@ fn a_runner_whose_job_is_cancelled_takes_the_next_or_goes() {
 }
 
 #[test]
-fn quota_refuses_and_jobs_fail_over_to_the_pool() {
+fn the_quota_is_kept_and_jobs_fail_over_to_the_pool() {
     let places = "---
 kind: RunnerPlace
 metadata: {name: vms}
@@ -291,7 +291,11 @@ spec: {nodePool: {nodeSelector: {pool: ci}}}
     let ran = run(&scenario, &jobs).unwrap();
     let on = |place: &str| ran.jobs.iter().filter(|job| job.place.as_deref() == Some(place)).count();
     assert_eq!((on("vn"), on("vms")), (2, 4), "{:?}", ran.jobs);
-    assert!(ran.runner_ends.contains_key("NoCapacity"));
+    assert!(
+        !ran.runner_ends.contains_key("NoCapacity"),
+        "the planner keeps the quota: {:?}",
+        ran.runner_ends
+    );
     check_laws(&scenario, &jobs, &ran);
 }
 
