@@ -25,7 +25,7 @@ use crate::budget::{Budgets, Spending};
 use crate::health::{Health, Rooms};
 use crate::job::{Job, JobKey, JobReport};
 use crate::labels::Matched;
-use crate::lifecycle::{Machine, Runner, Step};
+use crate::lifecycle::{Machine, Runner, RunnerFacts, Step};
 use crate::pairing::{self, JobView};
 use crate::placement;
 use crate::quota::{AzureUse, Changes, Quotas};
@@ -182,6 +182,28 @@ pub struct NewRunner {
     pub place: String,
     /// What that place is.
     pub kind: PlaceKind,
+}
+
+impl NewRunner {
+    /// The record that follows from it, without any fact yet.
+    #[must_use]
+    pub fn record(self, created_at: Timestamp) -> Runner {
+        let Self { name, job, ordinal, scope, matched, labels, size, place, kind } = self;
+        Runner {
+            name,
+            job,
+            ordinal,
+            scope,
+            matched,
+            labels,
+            size,
+            place,
+            kind,
+            created_at,
+            deleted: false,
+            facts: RunnerFacts::default(),
+        }
+    }
 }
 
 /// Decides what to do now. Deterministic: the same snapshot and moment give the same plan, in whatever order jobs and

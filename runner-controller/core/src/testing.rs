@@ -13,7 +13,7 @@ use crate::lifecycle::{
     GroupFacts, Launched, Machine, MachinePhase, Registered, Runner, RunnerFact, RunnerFacts, Teardown,
 };
 use crate::limit::{ConcurrencyLimit, Dimension, Glob};
-use crate::plan::{NewRunner, Snapshot, runner_name};
+use crate::plan::{Snapshot, runner_name};
 use crate::reason::Reason;
 use crate::setup::{
     Class, Deadlines, Place, PlaceKind, PlaceState, Price, RegisterAt, Scope, Setup, Size, Source,
@@ -143,24 +143,6 @@ impl Job {
     pub(crate) fn asking(mut self, labels: &str) -> Job {
         self.description.labels = words(labels);
         self
-    }
-}
-
-/// The record that follows from an order.
-pub(crate) fn record_of(new: &NewRunner, created_at: Timestamp) -> Runner {
-    Runner {
-        name: new.name.clone(),
-        job: new.job.clone(),
-        ordinal: new.ordinal,
-        scope: new.scope.clone(),
-        matched: new.matched.clone(),
-        labels: new.labels.clone(),
-        size: new.size,
-        place: new.place.clone(),
-        kind: new.kind,
-        created_at,
-        deleted: false,
-        facts: RunnerFacts::default(),
     }
 }
 

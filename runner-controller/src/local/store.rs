@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use runner_core::job::{Finding, Job, JobFact, JobKey, JobReport, READ_PREFIX, Told};
-use runner_core::lifecycle::{Runner, RunnerFact, RunnerFacts};
+use runner_core::lifecycle::{Runner, RunnerFact};
 use runner_core::plan::NewRunner;
 use runner_core::quota::Past;
 use secrecy::{ExposeSecret, SecretString};
@@ -171,22 +171,7 @@ pub(super) async fn create_runner(
     new: NewRunner,
     at: Timestamp,
 ) -> StoreResult<Change> {
-    let NewRunner { name, job, ordinal, scope, matched, labels, size, place, kind } = new;
-    let facts = RunnerFacts::default();
-    let runner = Runner {
-        name,
-        job,
-        ordinal,
-        scope,
-        matched,
-        labels,
-        size,
-        place,
-        kind,
-        created_at: at,
-        deleted: false,
-        facts,
-    };
+    let runner = new.record(at);
     let inserted = sqlx::query("INSERT INTO runners (name, record) VALUES (?, ?) ON CONFLICT DO NOTHING")
         .bind(&runner.name)
         .bind(runner.to_json()?)

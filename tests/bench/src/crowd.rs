@@ -4,9 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 use runner_core::job::{Findings, Job, JobAction, JobDescription, JobFact, JobKey, JobReport};
-use runner_core::lifecycle::{
-    GroupFacts, Launched, Machine, MachinePhase, Registered, Runner, RunnerFact, RunnerFacts,
-};
+use runner_core::lifecycle::{GroupFacts, Launched, Machine, MachinePhase, Registered, RunnerFact};
 use runner_core::limit::{Caps, ConcurrencyLimit, Dimension, Glob, JobMatch};
 use runner_core::plan::{Action, NewRunner, Snapshot, plan};
 use runner_core::setup::{
@@ -58,7 +56,7 @@ pub fn waiting(count: usize) -> Snapshot {
 }
 
 fn start(all: &mut Snapshot, new: &NewRunner) {
-    let mut facts = RunnerFacts::default();
+    let mut runner = new.clone().record(now());
     let registered = Registered { id: 1, callback_hash: String::new(), at: now() };
     for fact in [
         RunnerFact::Registering(now()),
@@ -69,22 +67,9 @@ fn start(all: &mut Snapshot, new: &NewRunner) {
         RunnerFact::AgentJobStarted(now()),
         RunnerFact::Group(GroupFacts { pull_started: Some(now()), ..GroupFacts::default() }),
     ] {
-        facts.apply(fact);
+        runner.facts.apply(fact);
     }
-    all.runners.push(Runner {
-        name: new.name.clone(),
-        job: new.job.clone(),
-        ordinal: new.ordinal,
-        scope: new.scope.clone(),
-        matched: new.matched.clone(),
-        labels: new.labels.clone(),
-        size: new.size,
-        place: new.place.clone(),
-        kind: new.kind,
-        created_at: now(),
-        deleted: false,
-        facts,
-    });
+    all.runners.push(runner);
     let machine = Machine {
         uid: new.name.clone(),
         phase: MachinePhase::Running,

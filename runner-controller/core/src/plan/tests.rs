@@ -10,3 +10,19 @@ mod properties;
 mod simulation;
 mod stories;
 mod world;
+
+use super::{Action, NewRunner, Plan};
+
+/// The runners that a plan starts, in its order.
+fn starts(plan: &Plan) -> Vec<&NewRunner> {
+    let starts = plan.actions.iter().filter_map(|action| match action {
+        Action::Start(new) => Some(new.as_ref()),
+        Action::Step { .. }
+        | Action::Report { .. }
+        | Action::ReadJob { .. }
+        | Action::ReadBranch { .. }
+        | Action::Expire { .. }
+        | Action::Unreserve { .. } => None,
+    });
+    starts.collect()
+}

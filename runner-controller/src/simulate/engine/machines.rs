@@ -63,20 +63,7 @@ impl Engine<'_> {
                 .then(|| GroupFacts { id: format!("groups/{}", new.name), ..GroupFacts::default() }),
             ..RunnerFacts::default()
         };
-        self.snapshot.runners.push(Runner {
-            name: new.name.clone(),
-            job: new.job.clone(),
-            ordinal: new.ordinal,
-            scope: new.scope.clone(),
-            matched: new.matched.clone(),
-            labels: new.labels.clone(),
-            size: new.size,
-            place: new.place.clone(),
-            kind: new.kind,
-            created_at: now,
-            deleted: false,
-            facts,
-        });
+        self.snapshot.runners.push(Runner { facts, ..new.clone().record(now) });
         if let Some(tracked) = self.tracked.get_mut(job) {
             tracked.own_runners += 1;
             tracked.record.runners += 1;

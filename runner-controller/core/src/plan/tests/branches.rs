@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use super::starts;
 use crate::job::{Finding, Job};
 use crate::limit::Dimension::{Class, Owner};
 use crate::limit::{ConcurrencyLimit, JobMatch, PriorityRule};
@@ -38,16 +39,15 @@ fn under(limits: Vec<ConcurrencyLimit>, jobs: Vec<Job>) -> Snapshot {
     all
 }
 
-fn ids<'a>(plan: &'a Plan, of: impl Fn(&'a Action) -> Option<&'a str>) -> Vec<&'a str> {
-    plan.actions.iter().filter_map(of).collect()
-}
-
 fn started(plan: &Plan) -> Vec<&str> {
-    ids(plan, |action| if let Action::Start(new) = action { Some(&new.job.id) } else { None })
+    starts(plan).into_iter().map(|new| new.job.id.as_str()).collect()
 }
 
 fn asked(plan: &Plan) -> Vec<&str> {
-    ids(plan, |action| if let Action::ReadBranch { job } = action { Some(&job.id) } else { None })
+    let asked = plan.actions.iter().filter_map(|action| {
+        if let Action::ReadBranch { job } = action { Some(job.id.as_str()) } else { None }
+    });
+    asked.collect()
 }
 
 /// What starts, what is asked about, and why the others wait.

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use rust_decimal::Decimal;
 
 use super::limits::told;
+use super::starts;
 use crate::billing;
 use crate::budget::{Budget, Budgets, WhenSpent};
 use crate::job::Job;
@@ -16,7 +17,7 @@ use crate::plan::{Action, Hold, Snapshot, plan, runner_name};
 use crate::reason::Reason;
 use crate::setup::{Place, Price};
 use crate::testing::{
-    at, budget, group, job, key, place, record_of, runner, secs, setup, snapshot, stuck, sum, two_places,
+    at, budget, group, job, key, place, runner, secs, setup, snapshot, stuck, sum, two_places,
 };
 
 /// At which a runner of two vCPU costs 0.002 a second, and 1.20 in the 10 minutes that one is expected to take.
@@ -236,12 +237,9 @@ fn spend(amount: &str, jobs: &[(i64, i64)], step: usize) -> BTreeMap<Timestamp, 
         last = seen;
         let spent = told.get(&one.period(at(now)).from).map_or(Decimal::ZERO, |(spent, _)| *spent);
         all.spending.spent.insert("b".to_owned(), spent);
-        let started: Vec<Runner> = plan(&all, at(now))
-            .actions
-            .into_iter()
-            .filter_map(|action| if let Action::Start(new) = action { Some(new) } else { None })
-            .map(|new| record_of(&new, at(now)).launched(now))
-            .collect();
+        let plan = plan(&all, at(now));
+        let records = starts(&plan).into_iter().map(|new| new.clone().record(at(now)));
+        let started: Vec<Runner> = records.map(|record| record.launched(now)).collect();
         if !started.is_empty() {
             all.runners.extend(started);
             let figures = &Budgets::of(&all, at(now)).figures()[0];

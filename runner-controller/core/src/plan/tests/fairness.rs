@@ -4,15 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
+use super::starts;
 use crate::admission::{Purpose, Usage};
 use crate::job::{Job, JobAction, JobKey};
 use crate::labels::match_class;
 use crate::lifecycle::Runner;
 use crate::limit::{Amount, ConcurrencyLimit, Dimension, PriorityRule};
-use crate::plan::{Action, NewRunner, Snapshot, plan};
+use crate::plan::{Snapshot, plan};
 use crate::reason::Reason;
 use crate::setup::Size;
-use crate::testing::{Counted, at, class, exceeded, job, limit, record_of, secs, setup, source};
+use crate::testing::{Counted, at, class, exceeded, job, limit, secs, setup, source};
 
 /// Late enough for some jobs to have waited long, early enough for none to need a confirmation.
 const NOW: i64 = 500;
@@ -84,27 +85,15 @@ fn any_snapshot() -> impl Strategy<Value = Snapshot> {
                 all.setup.settings.priorities = vec![PriorityRule { matches, priority: 2 }];
             }
             let first = Snapshot { jobs: all.jobs.iter().take(earlier).cloned().collect(), ..all.clone() };
-            all.runners = starts(&first).iter().map(|new| record_of(new, at(NOW))).collect();
+            all.runners = started(&first, NOW);
             all
         },
     )
 }
 
-fn starts(all: &Snapshot) -> Vec<NewRunner> {
-    started(&plan(all, at(NOW)).actions)
-}
-
-fn started(actions: &[Action]) -> Vec<NewRunner> {
-    let new = actions.iter().filter_map(|action| match action {
-        Action::Start(new) => Some(new.as_ref().clone()),
-        Action::Step { .. }
-        | Action::Report { .. }
-        | Action::ReadJob { .. }
-        | Action::ReadBranch { .. }
-        | Action::Expire { .. }
-        | Action::Unreserve { .. } => None,
-    });
-    new.collect()
+/// The records of the runners that are started at this moment.
+fn started(all: &Snapshot, now: i64) -> Vec<Runner> {
+    starts(&plan(all, at(now))).into_iter().map(|new| new.clone().record(at(now))).collect()
 }
 
 fn job_of<'a>(all: &'a Snapshot, key: &JobKey) -> &'a Job {
@@ -117,7 +106,7 @@ fn counted(all: &Snapshot, runner: &Runner) -> Counted {
 
 /// The runners there are, with those that the plan starts.
 fn after(all: &Snapshot) -> (Vec<Runner>, Vec<Runner>) {
-    let new: Vec<Runner> = starts(all).iter().map(|new| record_of(new, at(NOW))).collect();
+    let new = started(all, NOW);
     (all.runners.iter().cloned().chain(new.iter().cloned()).collect(), new)
 }
 
@@ -259,18 +248,17 @@ proptest! {
                 }
                 !over
             });
-            for new in started(&plan(&all, at(now)).actions) {
-                if new.job.id == "large" {
+            for runner in started(&all, now) {
+                if runner.job.id == "large" {
                     // It waited its time, and then no longer than what was running when its time came, which is looked at
                     // every five seconds.
                     prop_assert!(now <= 1 + 120 + 5 + 90, "started at {}", now);
                     return Ok(());
                 }
-                let runner = record_of(&new, at(now));
-                let running = all.jobs.iter_mut().find(|job| job.key == new.job).unwrap();
-                *running = running.clone().told(JobAction::InProgress, now, Some(&new.name));
+                let running = all.jobs.iter_mut().find(|job| job.key == runner.job).unwrap();
+                *running = running.clone().told(JobAction::InProgress, now, Some(&runner.name));
                 let life = lives[usize::try_from(now).unwrap() % lives.len()];
-                ends.push((now + life, new.job));
+                ends.push((now + life, runner.job.clone()));
                 all.runners.push(runner);
             }
         }

@@ -1,5 +1,6 @@
 //! What single passes decide under ConcurrencyLimits and priorities.
 
+use super::starts;
 use crate::job::Job;
 use crate::lifecycle::Runner;
 use crate::limit::Dimension;
@@ -33,15 +34,7 @@ fn under(limits: Vec<ConcurrencyLimit>, jobs: Vec<Job>) -> Snapshot {
 /// The jobs that get a runner, in the plan's order, and why the others do not.
 pub(super) fn told(all: &Snapshot, now: i64) -> String {
     let plan = plan(all, at(now));
-    let started = plan.actions.iter().filter_map(|action| match action {
-        Action::Start(new) => Some(new.job.id.clone()),
-        Action::Step { .. }
-        | Action::Report { .. }
-        | Action::ReadJob { .. }
-        | Action::ReadBranch { .. }
-        | Action::Expire { .. }
-        | Action::Unreserve { .. } => None,
-    });
+    let started = starts(&plan).into_iter().map(|new| new.job.id.clone());
     let waiting = plan.reasons.iter().map(|(key, reason)| format!("{} {}", key.id, reason.code()));
     format!("{} | {}", started.collect::<Vec<_>>().join(" "), waiting.collect::<Vec<_>>().join(", "))
 }

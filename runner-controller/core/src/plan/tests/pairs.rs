@@ -1,25 +1,13 @@
 //! What follows from who may be handed whom.
 
+use super::starts;
 use crate::job::{Job, JobAction};
 use crate::lifecycle::{Runner, Step};
 use crate::limit::Dimension::Repository;
-use crate::plan::{Action, NewRunner, Plan, Snapshot, plan};
+use crate::plan::{Action, Plan, Snapshot, plan};
 use crate::reason::Reason;
 use crate::setup::{RegisterAt, Scope};
 use crate::testing::{at, job, limit, machine, runner, snapshot};
-
-fn starts(plan: &Plan) -> Vec<&NewRunner> {
-    let starts = plan.actions.iter().filter_map(|action| match action {
-        Action::Start(new) => Some(new.as_ref()),
-        Action::Step { .. }
-        | Action::Report { .. }
-        | Action::ReadJob { .. }
-        | Action::ReadBranch { .. }
-        | Action::Expire { .. }
-        | Action::Unreserve { .. } => None,
-    });
-    starts.collect()
-}
 
 fn steps(plan: &Plan) -> Vec<(&str, &Step, Option<&'static str>)> {
     let steps = plan.actions.iter().filter_map(|action| match action {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
+use super::starts;
 use crate::admission::{Purpose, Usage};
 use crate::job::{Job, JobAction, JobKey, JobReport, Standing};
 use crate::labels::Matched;
@@ -11,7 +12,7 @@ use crate::lifecycle::{Machine, MachinePhase, Runner, RunnerFact, Step};
 use crate::limit::Amount;
 use crate::pairing::pair;
 use crate::plan::kinds::Views;
-use crate::plan::{Action, Hold, Pass, Plan, Snapshot, plan, runner_name};
+use crate::plan::{Action, Hold, Pass, Snapshot, plan, runner_name};
 use crate::reason::Reason;
 use crate::testing::{at, class, job, key, limit, machine, runner, setup, stuck, two_places, words};
 
@@ -112,21 +113,6 @@ fn any_snapshot() -> impl Strategy<Value = Snapshot> {
             all
         },
     )
-}
-
-fn starts(plan: &Plan) -> Vec<&crate::plan::NewRunner> {
-    plan.actions
-        .iter()
-        .filter_map(|action| match action {
-            Action::Start(new) => Some(new.as_ref()),
-            Action::Step { .. }
-            | Action::Report { .. }
-            | Action::ReadJob { .. }
-            | Action::ReadBranch { .. }
-            | Action::Expire { .. }
-            | Action::Unreserve { .. } => None,
-        })
-        .collect()
 }
 
 /// The same with a node pool, which some of the runners are in or are meant for, some of them with no node for their pod.

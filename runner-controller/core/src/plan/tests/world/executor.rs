@@ -6,7 +6,7 @@ use crate::lifecycle::{GroupFacts, Launched, Machine, MachinePhase, Registered, 
 use crate::plan::{Action, Hold, NewRunner};
 use crate::reason::Reason;
 use crate::setup::{PlaceKind, Price};
-use crate::testing::{record_of, secs, teardown};
+use crate::testing::{secs, teardown};
 
 impl World {
     pub(super) fn record(&mut self, name: &str, facts: Vec<RunnerFact>) {
@@ -84,7 +84,7 @@ impl World {
         self.note(&format!("start {} for {}, number {}{place}", new.name, new.job, new.ordinal));
         assert!(!self.launched.contains_key(&new.name), "name {} is used again\n{}", new.name, self.log);
         assert!(!self.registered.contains(&new.name), "name {} is used again\n{}", new.name, self.log);
-        self.snapshot.runners.push(record_of(new, self.now));
+        self.snapshot.runners.push(new.clone().record(self.now));
     }
 
     pub(super) fn step(&mut self, name: &str, step: &Step, because: Option<Reason>) {
