@@ -4,24 +4,15 @@ use axum::Extension;
 use axum::extract::{Path as FromPath, State};
 use serde_json::json;
 
-use super::{By, Path, Shares, repository};
+use super::{By, Path, Shares, allowed};
 use crate::answer::{Answer, ApiError, ok};
-use crate::gate::Principal;
-use crate::shared::Shared;
-
-/// The repository's key, where `by` may read its contents.
-fn allowed(shared: &Shared, by: &Principal, owner: &str, repo: &str) -> Result<String, ApiError> {
-    let scope = repository(shared, owner, repo)?;
-    by.may(&scope, "contents", false)?;
-    Ok(scope.word().to_owned())
-}
 
 pub(super) async fn branch(
     State(shared): Shares,
     Extension(by): By,
     FromPath((owner, repo, name)): Path<(String, String, String)>,
 ) -> Answer {
-    let key = allowed(&shared, &by, &owner, &repo)?;
+    let key = allowed(&shared, &by, (&owner, &repo), "contents", false)?;
     shared.read(|state| {
         let found = state.branches.get(&(key.clone(), name.clone()));
         let branch =
@@ -35,7 +26,7 @@ pub(super) async fn compare(
     Extension(by): By,
     FromPath((owner, repo, basehead)): Path<(String, String, String)>,
 ) -> Answer {
-    let key = allowed(&shared, &by, &owner, &repo)?;
+    let key = allowed(&shared, &by, (&owner, &repo), "contents", false)?;
     let (base, head) = basehead.split_once("...").ok_or_else(ApiError::not_found)?;
     shared.read(|state| {
         if !state.has_commit(&key, base) || !state.has_commit(&key, head) {

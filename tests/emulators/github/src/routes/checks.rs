@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::app::app_json;
-use super::{By, Path, Query, Shares, number, repository};
+use super::{By, Path, Query, Shares, allowed, number, repository};
 use crate::answer::{Answer, ApiError, Page, body, ok, query_value, with_status};
 use crate::commits::{CheckRunView, given_time};
 use crate::gate::Principal;
@@ -39,19 +39,17 @@ struct Output {
 }
 
 /// The repository's key, where `by` may read (or write) its check-runs.
-fn allowed(
+fn with_checks(
     shared: &Shared,
     by: &Principal,
-    owner: &str,
-    repo: &str,
+    (owner, repo): (&str, &str),
     write: bool,
 ) -> Result<String, ApiError> {
-    let scope = repository(shared, owner, repo)?;
     if write && matches!(by, Principal::Person) {
+        repository(shared, owner, repo)?;
         return Err(ApiError::new(StatusCode::FORBIDDEN, "You must authenticate via a GitHub App."));
     }
-    by.may(&scope, "checks", write)?;
-    Ok(scope.word().to_owned())
+    allowed(shared, by, (owner, repo), "checks", write)
 }
 
 fn missing(field: &str) -> ApiError {
@@ -114,7 +112,7 @@ pub(super) async fn create(
     FromPath((owner, repo)): Path<(String, String)>,
     bytes: Bytes,
 ) -> Answer {
-    let key = allowed(&shared, &by, &owner, &repo, true)?;
+    let key = with_checks(&shared, &by, (&owner, &repo), true)?;
     let given: Written = body(&bytes)?;
     let name = given.name.clone().ok_or_else(|| missing("name"))?;
     let sha = given.head_sha.clone().ok_or_else(|| missing("head_sha"))?;
@@ -151,7 +149,7 @@ pub(super) async fn update(
     FromPath((owner, repo, id)): Path<(String, String, String)>,
     bytes: Bytes,
 ) -> Answer {
-    let key = allowed(&shared, &by, &owner, &repo, true)?;
+    let key = with_checks(&shared, &by, (&owner, &repo), true)?;
     let (id, given) = (number(&id)?, body::<Written>(&bytes)?);
     let changed = shared.change(|state, now| {
         let run = state.check_runs.get_mut(&id).filter(|run| run.repository == key);
@@ -169,7 +167,7 @@ pub(super) async fn get(
     Extension(by): By,
     FromPath((owner, repo, id)): Path<(String, String, String)>,
 ) -> Answer {
-    let key = allowed(&shared, &by, &owner, &repo, false)?;
+    let key = with_checks(&shared, &by, (&owner, &repo), false)?;
     let id = number(&id)?;
     let found = shared.read(|state| state.check_runs.get(&id).filter(|run| run.repository == key).cloned());
     ok(json_of(&shared, &found.ok_or_else(ApiError::not_found)?))
@@ -182,7 +180,7 @@ pub(super) async fn of_commit(
     FromPath((owner, repo, sha)): Path<(String, String, String)>,
     FromQuery(query): Query,
 ) -> Answer {
-    let key = allowed(&shared, &by, &owner, &repo, false)?;
+    let key = with_checks(&shared, &by, (&owner, &repo), false)?;
     let name = query_value(&query, "check_name");
     let every = query_value(&query, "filter") == Some("all");
     let url = format!("{}/repos/{owner}/{repo}/commits/{sha}/check-runs", shared.base());

@@ -17,7 +17,7 @@ use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 
 use crate::answer::ApiError;
-use crate::gate::guard;
+use crate::gate::{Principal, guard};
 use crate::model::Scope;
 use crate::shared::Shared;
 
@@ -105,6 +105,19 @@ fn repository(shared: &Shared, owner: &str, name: &str) -> Result<Scope, ApiErro
     let key = format!("{owner}/{name}").to_lowercase();
     let there = shared.read(|state| state.repositories.contains_key(&key));
     if there { Ok(Scope::Repository(key)) } else { Err(ApiError::not_found()) }
+}
+
+/// The key of the repository `owner/name`, where `by` may read (or `write`) what a permission of this name is about.
+fn allowed(
+    shared: &Shared,
+    by: &Principal,
+    (owner, name): (&str, &str),
+    permission: &str,
+    write: bool,
+) -> Result<String, ApiError> {
+    let scope = repository(shared, owner, name)?;
+    by.may(&scope, permission, write)?;
+    Ok(scope.word().to_owned())
 }
 
 /// An id in a path; whatever is not a number is not found.

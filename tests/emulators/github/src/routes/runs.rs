@@ -7,9 +7,8 @@ use axum::extract::{Path as FromPath, Query as FromQuery, State};
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 
-use super::{By, Path, Query, Shares, number, repository};
+use super::{By, Path, Query, Shares, allowed, number};
 use crate::answer::{Answer, ApiError, Page, ok, query_value, with_status};
-use crate::gate::Principal;
 use crate::jobs::Rerun;
 use crate::model::{Job, Run};
 use crate::payload::run_status;
@@ -19,19 +18,6 @@ use crate::state::State as Everything;
 
 /// GitHub lists no more than this when a filter is given.
 const LISTED: usize = 1_000;
-
-/// The repository's key, where `by` may read (or change) its runs.
-fn allowed(
-    shared: &Shared,
-    by: &Principal,
-    owner: &str,
-    repo: &str,
-    write: bool,
-) -> Result<String, ApiError> {
-    let scope = repository(shared, owner, repo)?;
-    by.may(&scope, "actions", write)?;
-    Ok(scope.word().to_owned())
-}
 
 fn jobs_of<'a>(state: &'a Everything, run: &Run, attempt: u32) -> Vec<&'a Job> {
     run.jobs.iter().filter_map(|id| state.jobs.get(id)).filter(|job| job.attempt == attempt).collect()
@@ -53,7 +39,7 @@ pub(super) async fn job(
     Extension(by): By,
     FromPath((owner, repo, id)): Path<(String, String, String)>,
 ) -> Answer {
-    let key = allowed(&shared, &by, &owner, &repo, false)?;
+    let key = allowed(&shared, &by, (&owner, &repo), "actions", false)?;
     let id = number(&id)?;
     let found = shared.read(|state| {
         let job = state.jobs.get(&id).filter(|job| job.repository == key)?;
@@ -68,7 +54,7 @@ pub(super) async fn list(
     FromPath((owner, repo)): Path<(String, String)>,
     FromQuery(query): Query,
 ) -> Answer {
-    let key = allowed(&shared, &by, &owner, &repo, false)?;
+    let key = allowed(&shared, &by, (&owner, &repo), "actions", false)?;
     let is = |name: &str, value: &str| query_value(&query, name).is_none_or(|wanted| wanted == value);
     let wanted = query_value(&query, "status");
     let url = format!("{}/repos/{owner}/{repo}/actions/runs", shared.base());
@@ -96,7 +82,7 @@ pub(super) async fn run(
     Extension(by): By,
     FromPath((owner, repo, id)): Path<(String, String, String)>,
 ) -> Answer {
-    let key = allowed(&shared, &by, &owner, &repo, false)?;
+    let key = allowed(&shared, &by, (&owner, &repo), "actions", false)?;
     let id = number(&id)?;
     ok(shared.read(|state| Ok::<_, ApiError>(run_json(state, find_run(state, &key, id)?)))?)
 }
@@ -107,7 +93,7 @@ pub(super) async fn jobs(
     FromPath((owner, repo, id)): Path<(String, String, String)>,
     FromQuery(query): Query,
 ) -> Answer {
-    let key = allowed(&shared, &by, &owner, &repo, false)?;
+    let key = allowed(&shared, &by, (&owner, &repo), "actions", false)?;
     let id = number(&id)?;
     let every = query_value(&query, "filter") == Some("all");
     let url = format!("{}/repos/{owner}/{repo}/actions/runs/{id}/jobs", shared.base());
@@ -126,7 +112,7 @@ pub(super) async fn jobs_of_attempt(
     FromPath((owner, repo, id, attempt)): Path<(String, String, String, String)>,
     FromQuery(query): Query,
 ) -> Answer {
-    let key = allowed(&shared, &by, &owner, &repo, false)?;
+    let key = allowed(&shared, &by, (&owner, &repo), "actions", false)?;
     let id = number(&id)?;
     let attempt = u32::try_from(number(&attempt)?).map_err(|_| ApiError::not_found())?;
     let url = format!("{}/repos/{owner}/{repo}/actions/runs/{id}/attempts/{attempt}/jobs", shared.base());
@@ -145,7 +131,7 @@ pub(super) async fn cancel(
     Extension(by): By,
     FromPath((owner, repo, id)): Path<(String, String, String)>,
 ) -> Answer {
-    let key = allowed(&shared, &by, &owner, &repo, true)?;
+    let key = allowed(&shared, &by, (&owner, &repo), "actions", true)?;
     let id = number(&id)?;
     shared.change(|state, now| {
         let run = find_run(state, &key, id)?;
@@ -181,7 +167,7 @@ pub(super) async fn rerun(
     Extension(by): By,
     FromPath((owner, repo, id)): Path<(String, String, String)>,
 ) -> Answer {
-    let key = allowed(&shared, &by, &owner, &repo, true)?;
+    let key = allowed(&shared, &by, (&owner, &repo), "actions", true)?;
     again(&shared, &key, number(&id)?, Rerun::All)
 }
 
@@ -190,7 +176,7 @@ pub(super) async fn rerun_failed(
     Extension(by): By,
     FromPath((owner, repo, id)): Path<(String, String, String)>,
 ) -> Answer {
-    let key = allowed(&shared, &by, &owner, &repo, true)?;
+    let key = allowed(&shared, &by, (&owner, &repo), "actions", true)?;
     again(&shared, &key, number(&id)?, Rerun::Failed)
 }
 
@@ -199,7 +185,7 @@ pub(super) async fn rerun_job(
     Extension(by): By,
     FromPath((owner, repo, id)): Path<(String, String, String)>,
 ) -> Answer {
-    let key = allowed(&shared, &by, &owner, &repo, true)?;
+    let key = allowed(&shared, &by, (&owner, &repo), "actions", true)?;
     let id = number(&id)?;
     let run =
         shared.read(|state| state.jobs.get(&id).filter(|job| job.repository == key).map(|job| job.run_id));
