@@ -9,7 +9,7 @@ use runner_core::budget::money;
 use rust_decimal::Decimal;
 use serde::Deserialize;
 
-use crate::web::why::MOST;
+use crate::web::why::{Answer, MOST};
 
 /// How many jobs are listed at most where several are meant.
 const MOST_LISTED: usize = 20;
@@ -124,8 +124,7 @@ struct BudgetRow {
 
 pub(super) async fn budgets(arguments: &BudgetsArguments) -> anyhow::Result<ExitCode> {
     let answer = get(&arguments.api, &["api", "v1", "budgets"]).await?;
-    let rows: Vec<BudgetRow> =
-        serde_json::from_str(&answer).context("the controller's answer is not understood")?;
+    let rows: Vec<BudgetRow> = understood(&answer)?;
     if rows.is_empty() {
         say!("no budget is in use; of several replicas, the one that acts knows how they stand");
         return Ok(ExitCode::SUCCESS);
@@ -181,70 +180,41 @@ pub(super) async fn jobs(arguments: &JobsArguments) -> anyhow::Result<ExitCode> 
     Ok(ExitCode::SUCCESS)
 }
 
-/// What is said of a job that somebody asks about.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Answer {
-    key: String,
-    repository: String,
-    workflow: Option<String>,
-    name: String,
-    standing: String,
-    since: String,
-    reason: Option<String>,
-    why: Option<String>,
-    remedy: Option<String>,
-    in_line: Option<InLine>,
-    wait: Option<String>,
-    page: Option<String>,
-    runner: Option<String>,
-    conclusion: Option<String>,
-    url: Option<String>,
-}
-
-#[derive(Debug, Deserialize)]
-struct InLine {
-    rank: usize,
-    of: usize,
-    what: String,
-}
-
-impl Answer {
-    fn text(&self) -> String {
-        let workflow = self.workflow.as_ref().map(|workflow| format!("{workflow} / ")).unwrap_or_default();
-        let mut lines = vec![format!(
-            "{} ({}: {workflow}{}) is {} since {}",
-            self.key, self.repository, self.name, self.standing, self.since
-        )];
-        let why = match (&self.why, &self.reason) {
-            (Some(why), Some(code)) => Some(format!("{why} ({code})")),
-            (_, code) => code.clone(),
-        };
-        let line = self.in_line.as_ref().map(|line| match line.of {
-            1 => format!("alone, for {}", line.what),
-            of => format!("number {} of {of} that wait for {}", line.rank, line.what),
-        });
-        let parts = [
-            ("why", why),
-            ("change", self.remedy.clone()),
-            ("in line", line),
-            ("wait", self.wait.clone()),
-            ("result", self.conclusion.clone()),
-            ("runner", self.runner.clone()),
-            ("job", self.url.clone()),
-            ("see", self.page.clone()),
-        ];
-        let told = parts.into_iter().filter_map(|(word, text)| Some((word, text?)));
-        lines.extend(told.map(|(word, text)| format!("  {:<9}{text}", format!("{word}:"))));
-        lines.join("\n")
-    }
+/// An answer as people read it.
+fn shown(answer: &Answer) -> String {
+    let workflow = answer.workflow.as_ref().map(|workflow| format!("{workflow} / ")).unwrap_or_default();
+    let mut lines = vec![format!(
+        "{} ({}: {workflow}{}) is {} since {}",
+        answer.key, answer.repository, answer.name, answer.standing, answer.since
+    )];
+    let why = match (&answer.why, &answer.reason) {
+        (Some(why), Some(code)) => Some(format!("{why} ({code})")),
+        (_, code) => code.clone(),
+    };
+    let line = answer.in_line.as_ref().map(|line| match line.of {
+        1 => format!("alone, for {}", line.what),
+        of => format!("number {} of {of} that wait for {}", line.rank, line.what),
+    });
+    let parts = [
+        ("why", why),
+        ("change", answer.remedy.clone()),
+        ("in line", line),
+        ("wait", answer.wait.clone()),
+        ("result", answer.conclusion.clone()),
+        ("runner", answer.runner.clone()),
+        ("job", answer.url.clone()),
+        ("see", answer.page.clone()),
+    ];
+    let told = parts.into_iter().filter_map(|(word, text)| Some((word, text?)));
+    lines.extend(told.map(|(word, text)| format!("  {:<9}{text}", format!("{word}:"))));
+    lines.join("\n")
 }
 
 pub(super) async fn why(arguments: &WhyArguments) -> anyhow::Result<ExitCode> {
     let answer = ask(&arguments.api, &["api", "v1", "why"], &[("of", &arguments.of)]).await?;
     let meant: Vec<Answer> = understood(&answer)?;
     if let [one] = meant.as_slice() {
-        say!("{}", one.text());
+        say!("{}", shown(one));
         return Ok(ExitCode::SUCCESS);
     }
     // The controller tells of no more than so many.
@@ -308,6 +278,7 @@ async fn ask(at: &ApiArguments, path: &[&str], query: &[(&str, &String)]) -> any
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::web::why::InLine;
 
     #[test]
     fn an_answer_tells_all_that_is_known_and_nothing_else() {
@@ -319,7 +290,7 @@ mod tests {
         }))
         .unwrap();
         assert_eq!(
-            answer.text(),
+            shown(&answer),
             "acme-9-1 (acme/app: ci / test) is Waiting since 2026-01-01T00:00:00Z
   why:     limit app is full (LimitReached)
   change:  raise it
@@ -328,6 +299,6 @@ mod tests {
   see:     docs/errors/LimitReached.md"
         );
         answer.in_line = Some(InLine { rank: 1, of: 1, what: "limit app".to_owned() });
-        assert!(answer.text().contains("in line: alone, for limit app"), "{}", answer.text());
+        assert!(shown(&answer).contains("in line: alone, for limit app"), "{}", shown(&answer));
     }
 }

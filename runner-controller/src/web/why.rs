@@ -27,32 +27,33 @@ pub(super) struct Question {
     of: String,
 }
 
-/// What is said of one job.
-#[derive(Debug, Serialize)]
+/// What is said of one job: as the API answers it, and as the command that asks reads it.
+#[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Answer {
-    key: String,
-    repository: String,
-    workflow: Option<String>,
-    name: String,
-    standing: &'static str,
-    since: String,
-    reason: Option<String>,
-    why: Option<String>,
-    remedy: Option<String>,
-    in_line: Option<InLine>,
-    wait: Option<String>,
-    page: Option<String>,
-    runner: Option<String>,
-    conclusion: Option<String>,
-    url: Option<String>,
+pub(crate) struct Answer {
+    pub(crate) key: String,
+    pub(crate) repository: String,
+    pub(crate) workflow: Option<String>,
+    pub(crate) name: String,
+    pub(crate) standing: String,
+    pub(crate) since: String,
+    pub(crate) reason: Option<String>,
+    pub(crate) why: Option<String>,
+    pub(crate) remedy: Option<String>,
+    pub(crate) in_line: Option<InLine>,
+    pub(crate) wait: Option<String>,
+    pub(crate) page: Option<String>,
+    pub(crate) runner: Option<String>,
+    pub(crate) conclusion: Option<String>,
+    pub(crate) url: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
-struct InLine {
-    rank: usize,
-    of: usize,
-    what: String,
+/// Where it stands in line.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct InLine {
+    pub(crate) rank: usize,
+    pub(crate) of: usize,
+    pub(crate) what: String,
 }
 
 impl From<PlaceInLine> for InLine {
@@ -105,7 +106,7 @@ fn answers(meant: &[&Job], jobs: &[Job], waiting: &Waiting, now: Timestamp) -> V
             repository: job.description.repository.clone(),
             workflow: job.description.workflow.clone(),
             name: job.description.name.clone(),
-            standing: report.standing.as_str(),
+            standing: report.standing.as_str().to_owned(),
             since: format!("{:.0}", job.state_since()),
             why: found
                 .map(|reason| reason.sentence())
