@@ -2,7 +2,7 @@
 //!
 //! A process that was followed by another finds out at its next write, and may write no more.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
 use kube::api::PostParams;
@@ -11,7 +11,7 @@ use runner_core::quota::Past;
 use super::Cluster;
 use super::errors::call_error;
 use crate::config::Admission;
-use crate::config::admission::{self, AdmissionSpec, ChangeRecord};
+use crate::config::admission::{self, AdmissionSpec};
 use crate::ports::{CallError, CallErrorKind, CallResult, another_ledger};
 
 /// Name of the `Admission` object: one per shard, and there is one shard.
@@ -22,33 +22,37 @@ pub(super) struct Reservations {
     cluster: Cluster,
     known: Mutex<Option<Admission>>,
     /// What the next write is to remember.
-    changes: Mutex<BTreeMap<String, Vec<ChangeRecord>>>,
+    past: Mutex<Past>,
 }
 
 impl Reservations {
     /// Not taken over yet.
     pub(super) fn of(cluster: &Cluster) -> Self {
-        Self { cluster: cluster.clone(), known: Mutex::new(None), changes: Mutex::default() }
+        Self { cluster: cluster.clone(), known: Mutex::new(None), past: Mutex::default() }
     }
 
     /// All reserved names.
     pub(super) fn all(&self) -> BTreeSet<String> {
-        self.admission().map(|admission| admission.spec.reserved.into_iter().collect()).unwrap_or_default()
+        self.look(|admission| admission.spec.reserved.iter().cloned().collect()).unwrap_or_default()
     }
 
     /// What earlier writes remembered of groups that were made and deleted.
     pub(super) fn remembered(&self) -> Past {
-        self.admission().map(|admission| admission::past(&admission.spec.changes)).unwrap_or_default()
+        self.look(|admission| admission::past(&admission.spec.changes)).unwrap_or_default()
     }
 
     /// What the next write is to remember of them.
     pub(super) fn remember(&self, past: &Past) {
-        *self.changes.lock().unwrap_or_else(PoisonError::into_inner) = admission::past_records(past);
+        let mut held = self.past.lock().unwrap_or_else(PoisonError::into_inner);
+        // Told at every pass, and seldom new.
+        if *held != *past {
+            held.clone_from(past);
+        }
     }
 
     /// Whether a name is reserved.
     pub(super) fn holds(&self, runner: &str) -> bool {
-        self.admission().is_some_and(|admission| admission.spec.reserved.iter().any(|name| name == runner))
+        self.look(|admission| admission.spec.reserved.iter().any(|name| name == runner)).unwrap_or_default()
     }
 
     /// The ledger that holds this installation's rows, if any process has acted yet.
@@ -86,15 +90,16 @@ impl Reservations {
         self.replace_admission(&admission).await
     }
 
-    fn admission(&self) -> Option<Admission> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Looks at the object as this process last wrote it, if it has.
+    fn look<T>(&self, look: impl FnOnce(&Admission) -> T) -> Option<T> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(look)
     }
 
     /// The reservations as this process last wrote them; read again where a write was not answered.
     async fn own_admission(&self) -> CallResult<Admission> {
         let lost =
             || CallError::new(CallErrorKind::Conflict, "another process has taken the reservations over");
-        let own = self.admission().ok_or_else(lost)?;
+        let own = self.look(Admission::clone).ok_or_else(lost)?;
         if own.metadata.resource_version.is_some() {
             return Ok(own);
         }
@@ -117,7 +122,8 @@ impl Reservations {
             return Ok(());
         }
         admission.spec.reserved = after.into_iter().collect();
-        admission.spec.changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        admission.spec.changes =
+            admission::past_records(&self.past.lock().unwrap_or_else(PoisonError::into_inner));
         self.replace_admission(&admission).await
     }
 

@@ -181,7 +181,10 @@ impl Records for LocalRecords {
     }
 
     fn remember(&self, past: &Past) {
-        *self.inner.past.lock().unwrap_or_else(PoisonError::into_inner) = past.clone();
+        let mut held = self.inner.past.lock().unwrap_or_else(PoisonError::into_inner);
+        if *held != *past {
+            held.clone_from(past);
+        }
     }
 
     fn documents(&self) -> Option<Arc<Documents>> {
