@@ -90,6 +90,7 @@ impl Observer {
             }
         };
         tokio::select! {
+            biased;
             () = self.records.changed() => {}
             () = pods => {}
             () = self.groups.changed() => {}

@@ -22,7 +22,9 @@ use secrecy::SecretString;
 
 pub use self::error::{CallError, CallErrorKind, CallResult, another_ledger};
 pub use self::ledger::{Charges, KeptLogs, Ledger, LedgerRow};
-pub use self::provider::{CheckRun, Credential, Deregistered, JobReading, Provider, Published, Registration};
+pub use self::provider::{
+    CheckRun, Credential, Deregistered, JobReading, Provider, Published, RateLimit, Registration,
+};
 use crate::config::{Documents, Problem};
 
 /// The records: jobs, runners and reservations, durable; and the configuration documents that stand beside them.

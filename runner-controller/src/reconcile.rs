@@ -4,6 +4,7 @@
 //! but what is under way and which places had no room, which it may forget.
 
 mod acting;
+pub mod assembly;
 mod budgets;
 mod housekeeping;
 mod notices;
@@ -102,6 +103,7 @@ impl Reconciler {
             let latest = now.saturating_add(LONGEST).unwrap_or(Timestamp::MAX);
             let pause = wake_at.map_or(latest, |at| at.min(latest)).duration_since(now);
             tokio::select! {
+            biased;
                 () = stop.cancelled() => break Ok(()),
                 () = self.observer.changed() => {}
                 () = self.executor.finished() => {}

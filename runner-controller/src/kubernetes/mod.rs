@@ -62,7 +62,12 @@ impl Cluster {
             )?,
         };
         let client = Client::try_from(config).context("the cluster's configuration cannot be used")?;
-        Ok(Self { client, namespace: namespace.to_owned(), installation: installation.to_owned() })
+        Ok(Self::of_client(client, namespace, installation))
+    }
+
+    /// A connection by a client that is there already.
+    pub fn of_client(client: Client, namespace: &str, installation: &str) -> Self {
+        Self { client, namespace: namespace.to_owned(), installation: installation.to_owned() }
     }
 
     /// The namespace in which Stint works.

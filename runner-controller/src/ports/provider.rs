@@ -1,6 +1,7 @@
 //! What the loop needs of a source of jobs.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -32,6 +33,19 @@ pub trait Provider: Send + Sync {
     /// # Errors
     /// `Refused` where the source does not let Stint publish at all, with what would have to be granted.
     async fn publish(&self, notice: &CheckRun) -> CallResult<Published>;
+
+    /// What the source last said is left of each of its rate limits.
+    fn rate_limits(&self) -> Vec<RateLimit> {
+        Vec::new()
+    }
+    /// How long calls that can wait should, so that enough are left for runners; `None`: not at all.
+    fn spares_calls_for(&self) -> Option<Duration> {
+        None
+    }
+    /// Whether a job runs the code of a protected branch, where that is still believed and needs no call.
+    fn known_of_protected_branch(&self, _what: &JobDescription) -> Option<bool> {
+        None
+    }
 }
 
 /// What a runner registers with.
@@ -106,4 +120,17 @@ pub enum Published {
     As(String),
     /// The source knows no such commit, or what was shown has been removed: nothing can be shown of this job.
     Nowhere,
+}
+
+/// What is left of one of a source's rate limits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RateLimit {
+    /// The source's word for what is limited, such as `core`.
+    pub resource: String,
+    /// Calls that are left until `reset`.
+    pub remaining: u64,
+    /// Calls that there are in all.
+    pub limit: u64,
+    /// When they are given anew.
+    pub reset: Timestamp,
 }

@@ -101,12 +101,13 @@ impl Acting {
                 let acting = self.act(&lost);
                 tokio::pin!(acting, losing);
                 tokio::select! {
-                    result = &mut acting => result,
-                    () = &mut losing => {
-                        lost.cancel();
-                        acting.await
+                biased;
+                        result = &mut acting => result,
+                        () = &mut losing => {
+                            lost.cancel();
+                            acting.await
+                        }
                     }
-                }
             };
             self.metrics.set_leader(false);
             match result {

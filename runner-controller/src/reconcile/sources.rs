@@ -27,9 +27,15 @@ const PAUSE: SignedDuration = SignedDuration::from_secs(15);
 /// The same where the source asked for a pause without saying how long (GitHub: at least a minute).
 const UNSAID: Duration = Duration::from_secs(60);
 
+/// Makes the client of a source from its document and its Secret, or says what in them is in the way. Sends nothing.
+pub type Connect = dyn Fn(&ResolvedSource, &HashMap<String, SecretString>) -> Result<Arc<dyn Provider>, String>
+    + Send
+    + Sync;
+
 /// All sources.
 pub struct Sources {
     records: Arc<dyn Records>,
+    connect: Arc<Connect>,
     metrics: Arc<Metrics>,
     entries: Arc<Mutex<BTreeMap<String, Entry>>>,
     rules: watch::Sender<Arc<IntakeRules>>,
@@ -39,7 +45,7 @@ pub struct Sources {
 struct Entry {
     resolved: Arc<ResolvedSource>,
     secret: HashMap<String, SecretString>,
-    provider: Option<Arc<GitHubProvider>>,
+    provider: Option<Arc<dyn Provider>>,
     problem: Option<String>,
     /// No registration is tried before this, and why.
     trouble: Option<(Timestamp, String)>,
@@ -50,9 +56,10 @@ struct Entry {
 
 impl Sources {
     /// No sources yet.
-    pub fn new(records: Arc<dyn Records>, metrics: Arc<Metrics>) -> Self {
+    pub fn new(records: Arc<dyn Records>, connect: Arc<Connect>, metrics: Arc<Metrics>) -> Self {
         Self {
             records,
+            connect,
             metrics,
             entries: Arc::default(),
             rules: watch::Sender::new(Arc::new(IntakeRules::default())),
@@ -162,6 +169,7 @@ impl Sources {
                 self.refresh(&now).await;
             }
             tokio::select! {
+            biased;
                 changed = resolved.changed() => if changed.is_err() { return },
                 () = tokio::time::sleep(REREAD) => {}
             }
@@ -181,8 +189,8 @@ impl Sources {
                             && same_secret(&entry.secret, &secret)
                     });
                     if !same {
-                        let (provider, problem) = match client(source, &secret) {
-                            Ok(provider) => (Some(Arc::new(provider)), None),
+                        let (provider, problem) = match (self.connect)(source, &secret) {
+                            Ok(provider) => (Some(provider), None),
                             Err(problem) => (None, Some(problem)),
                         };
                         let entry = Entry {
@@ -273,7 +281,7 @@ fn same_secret(a: &HashMap<String, SecretString>, b: &HashMap<String, SecretStri
 pub fn client(
     source: &ResolvedSource,
     secret: &HashMap<String, SecretString>,
-) -> Result<GitHubProvider, String> {
+) -> Result<Arc<dyn Provider>, String> {
     let of = |key: &str| secret.get(key).filter(|value| !value.expose_secret().trim().is_empty());
     let missing = |what: &str| format!("Secret {}: {what}", source.secret_ref);
     let auth = match (of("appId"), of("privateKey"), of("token")) {
@@ -300,7 +308,8 @@ pub fn client(
         ca_bundle: source.ca_bundle.clone(),
         ..GitHubSettings::new(auth)
     };
-    GitHubProvider::new(settings).map_err(|error| format!("github.{error}"))
+    let provider = GitHubProvider::new(settings).map_err(|error| format!("github.{error}"))?;
+    Ok(Arc::new(provider))
 }
 
 #[cfg(test)]

@@ -11,27 +11,22 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::Reconciler;
 use super::acting::Acting;
-use super::sources::Sources;
+use super::assembly::{Assembly, Parts};
+use super::sources::client;
 use super::timed::TimedGroups;
 use crate::azure::{ArmClient, ArmOptions, CredentialKind};
-use crate::config::{Installation, Resolved, directory};
-use crate::execute::{Outside, SpendingMemory};
-use crate::intake::{self, IntakeState};
+use crate::config::{Installation, directory};
 use crate::kubernetes::{Cluster, KubernetesPods, KubernetesRecords};
 use crate::ledger::SqliteLedger;
 use crate::local::LocalRecords;
-use crate::observe::Observer;
-use crate::observe::group_machines::GroupMachines;
 use crate::ports::{Groups, Ledger, Pods, Records};
 use crate::sqlite::Location;
 use crate::telemetry::Metrics;
-use crate::web::agent::AgentState;
 use crate::web::api::ApiState;
 use crate::web::internal::{InternalState, Readiness};
 use crate::web::serve::{ServeLimits, serve};
-use crate::web::{agent, api, internal};
+use crate::web::{api, internal};
 
 /// How often configuration files are read again.
 const FILES_EVERY: Duration = Duration::from_secs(2);
@@ -117,28 +112,27 @@ impl Controller {
             Arc::new(TimedGroups { groups: Arc::new(groups), metrics: metrics.clone() });
         let Store { records, pods, cluster } = Store::open(&settings, &close, &tasks).await?;
 
-        let group_machines = Arc::new(GroupMachines::default());
-        tasks.spawn(cancelled(&close, group_machines.clone().follow(records.clone(), groups.clone())));
-        let sources = Arc::new(Sources::new(records.clone(), metrics.clone()));
-        let resolved = watch::Sender::new(None);
-        let waiting = watch::Sender::default();
-        let budgets = watch::Sender::default();
+        let assembly = Assembly::of(Parts {
+            records: records.clone(),
+            pods,
+            groups,
+            ledger: ledger.clone(),
+            connect: Arc::new(client),
+            installation: settings.installation.clone(),
+            metrics: metrics.clone(),
+        });
+        tasks.spawn(cancelled(&close, assembly.background()));
+        let Assembly { reconciler, public, waiting, budgets, sources, .. } = assembly;
 
         let (address, internal_address, api_address, readiness) = {
             let readiness =
                 watch::Sender::new(Readiness::NotReady("the configuration is being read".to_owned()));
-            let public = intake::router(IntakeState::new(records.clone(), sources.rules(), metrics.clone()))
-                .merge(agent::router(AgentState::new(records.clone(), ledger.clone())));
             let internal = internal::router(InternalState {
                 readiness: readiness.subscribe(),
                 metrics: metrics.clone(),
             });
-            let api = api::router(ApiState {
-                records: records.clone(),
-                ledger: ledger.clone(),
-                waiting: waiting.subscribe(),
-                budgets: budgets.subscribe(),
-            });
+            let api =
+                api::router(ApiState { records: records.clone(), ledger: ledger.clone(), waiting, budgets });
             let listen = async |flag: &str, at: SocketAddr, router| -> anyhow::Result<SocketAddr> {
                 let listener =
                     TcpListener::bind(at).await.with_context(|| format!("{flag} {at} cannot be bound"))?;
@@ -152,28 +146,9 @@ impl Controller {
             (public, internal, api, readiness)
         };
 
-        let observer = Arc::new(Observer {
-            records: records.clone(),
-            pods: pods.clone(),
-            groups: group_machines.clone(),
-            installation: settings.installation.clone(),
-        });
-        let outside = Arc::new(Outside {
-            records: records.clone(),
-            pods,
-            groups,
-            group_machines,
-            ledger: ledger.clone(),
-            sources: sources.clone(),
-            installation: settings.installation.clone(),
-            metrics: metrics.clone(),
-            waiting,
-            spending: SpendingMemory::default(),
-            budgets,
-        });
         let unready = readiness.clone();
         let acting = Acting {
-            reconciler: Reconciler::new(observer.clone(), outside, resolved.clone()),
+            reconciler,
             records: records.clone(),
             ledger: ledger.clone(),
             cluster,
@@ -183,8 +158,6 @@ impl Controller {
             identity: settings.identity.clone(),
             adopt_ledger: settings.adopt_ledger,
         };
-        tasks.spawn(cancelled(&close, sources.follow(resolved.subscribe())));
-        tasks.spawn(cancelled(&close, follow_documents(observer, resolved)));
         tracing::info!(%address, %internal_address, %api_address, "Stint listens for webhooks on {address}");
         let (stopping, shutdown_delay) = (stop.clone(), settings.shutdown_delay);
         let main = tokio::spawn(async move {
@@ -281,16 +254,6 @@ async fn follow_files(directory: PathBuf, records: Arc<LocalRecords>) {
             }
             Err(error) => tracing::error!(%error, "the configuration cannot be read"),
         }
-    }
-}
-
-/// Resolves the documents for intake and providers as they change, whether or not this replica acts.
-async fn follow_documents(observer: Arc<Observer>, resolved: watch::Sender<Option<Arc<Resolved>>>) {
-    loop {
-        if let Some(now) = observer.resolve() {
-            super::publish(&resolved, &Arc::new(now));
-        }
-        tokio::time::sleep(FILES_EVERY).await;
     }
 }
 

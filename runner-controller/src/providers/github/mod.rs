@@ -28,12 +28,11 @@ use secrecy::{ExposeSecret, SecretString};
 use self::access::Access;
 use self::branches::Branches;
 use self::errors::{Answer, Call};
-pub use self::rate_limits::RateLimit;
 use self::rate_limits::RateLimits;
 use self::transport::Transport;
 use crate::ports::{
     CallError, CallErrorKind, CallResult, CheckRun, Credential, Deregistered, JobReading, Provider,
-    Published, Registration,
+    Published, RateLimit, Registration,
 };
 
 /// The name of the file that holds a runner's JIT configuration.
@@ -150,25 +149,6 @@ impl GitHubProvider {
             branches: Branches::default(),
             proven: Mutex::new(HashMap::new()),
         })
-    }
-
-    /// What GitHub last said is left of each of its rate limits.
-    pub fn rate_limits(&self) -> Vec<RateLimit> {
-        self.rate_limits.all()
-    }
-
-    /// How long calls that can wait should, so that enough are left for runners: none of them is made with less than a
-    /// fifth of the limit left.
-    pub fn spares_calls_for(&self) -> Option<Duration> {
-        let core = self.rate_limits.all().into_iter().find(|limit| limit.resource == "core")?;
-        let low = core.remaining.saturating_mul(5) < core.limit;
-        let left = core.reset.duration_since(crate::clock::now());
-        Duration::try_from(left).ok().filter(|left| low && !left.is_zero())
-    }
-
-    /// Whether a job runs the code of a protected branch, where that is still believed and needs no call.
-    pub fn known_of_protected_branch(&self, what: &JobDescription) -> Option<bool> {
-        self.branches.known(what)
     }
 
     async fn send(&self, scope: &Scope, call: Call) -> CallResult<Answer> {
@@ -328,6 +308,22 @@ impl Provider for GitHubProvider {
 
     async fn publish(&self, notice: &CheckRun) -> CallResult<Published> {
         check_runs::publish(&self.access, notice).await
+    }
+
+    fn rate_limits(&self) -> Vec<RateLimit> {
+        self.rate_limits.all()
+    }
+
+    /// None of the calls that can wait is made with less than a fifth of the limit left.
+    fn spares_calls_for(&self) -> Option<Duration> {
+        let core = self.rate_limits.all().into_iter().find(|limit| limit.resource == "core")?;
+        let low = core.remaining.saturating_mul(5) < core.limit;
+        let left = core.reset.duration_since(crate::clock::now());
+        Duration::try_from(left).ok().filter(|left| low && !left.is_zero())
+    }
+
+    fn known_of_protected_branch(&self, what: &JobDescription) -> Option<bool> {
+        self.branches.known(what)
     }
 }
 

@@ -6,21 +6,10 @@ use std::sync::{Mutex, PoisonError};
 use http::HeaderMap;
 use jiff::Timestamp;
 
+use crate::ports::RateLimit;
+
 /// More limits than GitHub has; a server that makes names up does not fill the memory.
 const MAX_RESOURCES: usize = 32;
-
-/// What is left of one of GitHub's rate limits.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RateLimit {
-    /// GitHub's word for what is limited, such as `core`.
-    pub resource: String,
-    /// Calls that are left until `reset`.
-    pub remaining: u64,
-    /// Calls that there are in all.
-    pub limit: u64,
-    /// When they are given anew.
-    pub reset: Timestamp,
-}
 
 #[derive(Default)]
 pub(super) struct RateLimits(Mutex<BTreeMap<String, RateLimit>>);

@@ -15,9 +15,8 @@ use super::{Entry, PAUSE, UNSAID};
 use crate::clock;
 use crate::ports::{
     CallError, CallErrorKind, CallResult, CheckRun, Credential, Deregistered, JobReading, Provider,
-    Published, Registration,
+    Published, RateLimit, Registration,
 };
-use crate::providers::github::GitHubProvider;
 use crate::telemetry::{Metrics, Peer};
 
 /// How many branches are read at a source in a minute. Each takes one to four calls, and GitHub allows 900 in a minute
@@ -27,7 +26,7 @@ const MINUTE: SignedDuration = SignedDuration::from_mins(1);
 
 /// A client that minds what its source said of being called too often.
 pub(super) struct Gated {
-    pub(super) provider: Arc<GitHubProvider>,
+    pub(super) provider: Arc<dyn Provider>,
     pub(super) entries: Arc<Mutex<BTreeMap<String, Entry>>>,
     pub(super) source: String,
     pub(super) metrics: Arc<Metrics>,
@@ -123,5 +122,17 @@ impl Provider for Gated {
             return Err(self.spared(left));
         }
         self.minded("publish", self.provider.publish(notice)).await
+    }
+
+    fn rate_limits(&self) -> Vec<RateLimit> {
+        self.provider.rate_limits()
+    }
+
+    fn spares_calls_for(&self) -> Option<Duration> {
+        self.provider.spares_calls_for()
+    }
+
+    fn known_of_protected_branch(&self, what: &JobDescription) -> Option<bool> {
+        self.provider.known_of_protected_branch(what)
     }
 }

@@ -23,7 +23,7 @@ fn gated(github: &GitHubHandle) -> Gated {
         ("privateKey".to_owned(), key),
         ("webhookSecret".to_owned(), SecretString::from("of the tests")),
     ]);
-    let provider = Arc::new(client(&resolved, &secret).unwrap());
+    let provider = client(&resolved, &secret).unwrap();
     let entry = Entry {
         resolved: Arc::new(resolved),
         secret,
