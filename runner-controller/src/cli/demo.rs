@@ -23,6 +23,7 @@ use tokio::time::Instant;
 
 use crate::azure::{ArmOptions, CredentialKind};
 use crate::config::Installation;
+use crate::ledger::LedgerLocation;
 use crate::ports::LedgerRow;
 use crate::reconcile::wiring::{Controller, RecordsSettings, RunSettings};
 use crate::sqlite::Location;
@@ -158,7 +159,7 @@ async fn start(
             documents: config,
             state: Location::File(directory.join("records.db")),
         },
-        ledger: Location::File(directory.join("ledger.db")),
+        ledger: LedgerLocation::Sqlite(Location::File(directory.join("ledger.db"))),
         azure: ArmOptions { endpoint: azure.url().to_owned(), ..ArmOptions::default() },
         azure_credential: CredentialKind::Token("emulated".to_owned().into()),
         identity: "demo".to_owned(),

@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
+use secrecy::{ExposeSecret as _, SecretString};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::azure::{ArmOptions, CredentialKind};
 use crate::config::{Callback, Installation, limit, quantity};
+use crate::ledger::{LedgerLocation, PostgresSettings};
 use crate::reconcile::wiring::{Controller, RecordsSettings, RunSettings};
 use crate::sqlite::Location;
 use crate::telemetry::{LogFormat, init_logging};
@@ -33,9 +35,16 @@ pub(super) struct RunArguments {
     /// Work without a cluster: directory with the documents, read again when they change.
     #[arg(long, env = "STINT_LOCAL", value_name = "DIRECTORY")]
     local: Option<PathBuf>,
-    /// Directory for what must outlive the process: the ledger, and the records of --local.
+    /// Directory for what must outlive the process: the ledger, unless --ledger says otherwise, and the records of --local.
     #[arg(long, env = "STINT_STATE_DIRECTORY", default_value = "stint-state", value_name = "DIRECTORY")]
     state_directory: PathBuf,
+    /// Where bills are kept: a SQLite file, or postgres://ROLE@HOST/DATABASE, which several replicas may share; without
+    /// `sslmode` a server elsewhere must prove who it is. Default: ledger.db in the state directory.
+    #[arg(long, env = "STINT_LEDGER", value_name = "FILE|URL", hide_env_values = true)]
+    ledger: Option<SecretString>,
+    /// File with the password of --ledger, read again for new connections.
+    #[arg(long, env = "STINT_LEDGER_PASSWORD_FILE", value_name = "FILE", requires = "ledger")]
+    ledger_password_file: Option<PathBuf>,
     /// Take over although the rows of this installation are in another ledger, which is lost for good.
     #[arg(long, env = "STINT_ADOPT_LEDGER")]
     adopt_ledger: bool,
@@ -185,10 +194,39 @@ impl InstallationArguments {
 }
 
 impl RunArguments {
+    /// Where the ledger is.
+    fn ledger_location(&self) -> anyhow::Result<LedgerLocation> {
+        let file = match self.ledger.as_ref().map(|given| (given, given.expose_secret())) {
+            None => self.state_directory.join("ledger.db"),
+            Some((url, text)) if PostgresSettings::is_url(text) => {
+                let settings = PostgresSettings::new(url, self.ledger_password_file.as_deref())?;
+                return Ok(LedgerLocation::Postgres(settings));
+            }
+            Some((_, text)) if text.is_empty() || text.contains("://") => anyhow::bail!(
+                "--ledger: it must be a file or a URL that begins with postgres://, such as \
+                 postgres://stint@db.example.com/stint"
+            ),
+            Some((_, text)) => PathBuf::from(text),
+        };
+        anyhow::ensure!(
+            self.ledger_password_file.is_none(),
+            "--ledger-password-file: --ledger is a file, which has no password; leave it out"
+        );
+        Ok(LedgerLocation::Sqlite(Location::File(file)))
+    }
+
+    /// Whether anything is kept in the state directory.
+    fn keeps_state(&self, ledger: &LedgerLocation) -> bool {
+        self.local.is_some() || matches!(ledger, LedgerLocation::Sqlite(_))
+    }
+
     fn settings(&self) -> anyhow::Result<RunSettings> {
-        std::fs::create_dir_all(&self.state_directory).with_context(|| {
-            format!("--state-directory {}: it cannot be created", self.state_directory.display())
-        })?;
+        let ledger = self.ledger_location()?;
+        if self.keeps_state(&ledger) {
+            std::fs::create_dir_all(&self.state_directory).with_context(|| {
+                format!("--state-directory {}: it cannot be created", self.state_directory.display())
+            })?;
+        }
         let records = match &self.local {
             Some(documents) => RecordsSettings::Local {
                 documents: documents.clone(),
@@ -229,7 +267,7 @@ impl RunArguments {
         Ok(RunSettings {
             installation: self.installation.resolve()?,
             records,
-            ledger: Location::File(self.state_directory.join("ledger.db")),
+            ledger,
             azure: ArmOptions {
                 endpoint: self.azure_endpoint.clone(),
                 proxy: self.azure_proxy.clone().map(Into::into),
@@ -275,7 +313,8 @@ pub(super) async fn run(arguments: RunArguments) -> anyhow::Result<ExitCode> {
     };
     init_logging(format, &arguments.log).context("--log")?;
     let settings = arguments.settings()?;
-    let _held = lock(&arguments.state_directory)?;
+    let keeps_state = arguments.keeps_state(&settings.ledger);
+    let _held = keeps_state.then(|| lock(&arguments.state_directory)).transpose()?;
     let mut controller = Controller::start(settings).await?;
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be waited for")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be waited for")?;

@@ -1,5 +1,8 @@
-//! How ledger rows and kept logs stand in their tables.
+//! How ledger rows and kept logs stand in their tables, whichever database holds them: columns, values, and back.
+//!
+//! What SQL asks for them is each database's own.
 
+use std::borrow::Cow;
 use std::error::Error;
 use std::str::FromStr;
 
@@ -8,187 +11,180 @@ use runner_core::billing::{Bill, TimeSource};
 use runner_core::budget::{Account, Charge};
 use runner_core::job::JobKey;
 use rust_decimal::Decimal;
-use rust_decimal::prelude::ToPrimitive as _;
-use sqlx::Row;
-use sqlx::query::Query;
-use sqlx::sqlite::{Sqlite, SqliteArguments, SqliteRow};
+use sqlx::{ColumnIndex, Decode, Row, Type};
 
 use crate::ports::{CallError, CallErrorKind, CallResult, KeptLogs, LedgerRow};
-
-type Statement<'q> = Query<'q, Sqlite, SqliteArguments>;
 
 /// A moment as text that sorts.
 pub(super) fn time(at: Timestamp) -> String {
     format!("{at:.9}")
 }
 
-/// The statement that adds a row, unless its key is there.
-pub(super) fn insert(row: &LedgerRow) -> CallResult<Statement<'_>> {
+/// A value for a column.
+pub(super) enum Value<'a> {
+    /// Text, or none.
+    Text(Option<Cow<'a, str>>),
+    /// A whole number, or none.
+    Number(Option<i64>),
+    /// A decimal number, written out.
+    Decimal(String),
+}
+
+/// How many columns a row fills.
+const COUNT: usize = 29;
+
+/// The columns that a row fills, each with its value.
+pub(super) fn values(row: &LedgerRow) -> CallResult<[(&'static str, Value<'_>); COUNT]> {
+    let text = |text: &'static str, value| (text, Value::Text(Some(Cow::Borrowed(value))));
+    let number = |name: &'static str, value: u32| (name, Value::Number(Some(value.into())));
+    let moment = |name: &'static str, at| (name, Value::Text(Some(Cow::Owned(time(at)))));
     let bill = &row.bill;
     let job = row.job.as_ref();
-    Ok(sqlx::query(
-        "INSERT INTO ledger (
-             group_id, machine_uid, runner, started_for_source, started_for_id, started_for_attempt,
-             for_owner, for_repository, for_workflow, for_class, job_source, job_id, job_attempt, repository, job_name, class, place, ended_because, conclusion,
-             started_at, started_from, stopped_at, stopped_from, bound_seconds, seconds, vcpu, memory_gb, amount,
-             amount_e8, currency)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-         ON CONFLICT DO NOTHING",
-    )
-    .bind(&bill.group_id)
-    .bind(&row.machine_uid)
-    .bind(&row.runner)
-    .bind(&row.started_for.source)
-    .bind(&row.started_for.id)
-    .bind(row.started_for.attempt)
-    .bind(&row.for_owner)
-    .bind(&row.for_repository)
-    .bind(&row.for_workflow)
-    .bind(&row.for_class)
-    .bind(job.map(|job| job.source.as_str()))
-    .bind(job.map(|job| job.id.as_str()))
-    .bind(job.map(|job| job.attempt))
-    .bind(&row.repository)
-    .bind(&row.job_name)
-    .bind(&row.class)
-    .bind(&row.place)
-    .bind(&row.ended_because)
-    .bind(&row.conclusion)
-    .bind(time(bill.started_at))
-    .bind(bill.started_from.as_str())
-    .bind(time(bill.stopped_at))
-    .bind(bill.stopped_from.as_str())
-    .bind(seconds(bill.bound_seconds)?)
-    .bind(seconds(bill.seconds)?)
-    .bind(bill.vcpu)
-    .bind(bill.memory_gb.to_string())
-    .bind(bill.amount.to_string())
-    .bind(in_units(bill.amount))
-    .bind(&bill.currency))
+    let maybe = |value: Option<&'_ str>| Value::Text(value.map(|value| Cow::Owned(value.to_owned())));
+    Ok([
+        text("group_id", &bill.group_id),
+        text("machine_uid", &row.machine_uid),
+        text("runner", &row.runner),
+        text("started_for_source", &row.started_for.source),
+        text("started_for_id", &row.started_for.id),
+        number("started_for_attempt", row.started_for.attempt),
+        text("for_owner", &row.for_owner),
+        text("for_repository", &row.for_repository),
+        text("for_workflow", &row.for_workflow),
+        text("for_class", &row.for_class),
+        ("job_source", maybe(job.map(|job| job.source.as_str()))),
+        ("job_id", maybe(job.map(|job| job.id.as_str()))),
+        ("job_attempt", Value::Number(job.map(|job| job.attempt.into()))),
+        text("repository", &row.repository),
+        text("job_name", &row.job_name),
+        text("class", &row.class),
+        text("place", &row.place),
+        text("ended_because", &row.ended_because),
+        ("conclusion", maybe(row.conclusion.as_deref())),
+        moment("started_at", bill.started_at),
+        text("started_from", bill.started_from.as_str()),
+        moment("stopped_at", bill.stopped_at),
+        text("stopped_from", bill.stopped_from.as_str()),
+        ("bound_seconds", Value::Number(Some(seconds(bill.bound_seconds)?))),
+        ("seconds", Value::Number(Some(seconds(bill.seconds)?))),
+        number("vcpu", bill.vcpu),
+        ("memory_gb", Value::Decimal(bill.memory_gb.to_string())),
+        ("amount", Value::Decimal(bill.amount.to_string())),
+        text("currency", &bill.currency),
+    ])
 }
 
-/// A row of the ledger, read back.
-pub(super) fn read(row: &SqliteRow) -> sqlx::Result<LedgerRow> {
-    let job = match (row.try_get("job_source")?, row.try_get("job_id")?, row.try_get("job_attempt")?) {
-        (Some(source), Some(id), Some(attempt)) => Some(JobKey { source, id, attempt }),
-        (None, _, _) | (_, None, _) | (_, _, None) => None,
-    };
-    Ok(LedgerRow {
-        machine_uid: row.try_get("machine_uid")?,
-        runner: row.try_get("runner")?,
-        started_for: JobKey {
-            source: row.try_get("started_for_source")?,
-            id: row.try_get("started_for_id")?,
-            attempt: row.try_get("started_for_attempt")?,
-        },
-        for_owner: row.try_get("for_owner")?,
-        for_repository: row.try_get("for_repository")?,
-        for_workflow: row.try_get("for_workflow")?,
-        for_class: row.try_get("for_class")?,
-        job,
-        repository: row.try_get("repository")?,
-        job_name: row.try_get("job_name")?,
-        class: row.try_get("class")?,
-        place: row.try_get("place")?,
-        ended_because: row.try_get("ended_because")?,
-        conclusion: row.try_get("conclusion")?,
-        bill: Bill {
-            group_id: row.try_get("group_id")?,
-            started_at: parsed(row, "started_at")?,
-            started_from: origin(row, "started_from")?,
-            stopped_at: parsed(row, "stopped_at")?,
-            stopped_from: origin(row, "stopped_from")?,
-            bound_seconds: whole(row, "bound_seconds")?,
-            seconds: whole(row, "seconds")?,
-            vcpu: row.try_get("vcpu")?,
-            memory_gb: parsed(row, "memory_gb")?,
-            amount: parsed(row, "amount")?,
-            currency: row.try_get("currency")?,
-        },
-    })
-}
+/// A row of a table, read column by column. Decimals must be selected as text.
+pub(super) struct Stored<'r, R>(pub(super) &'r R);
 
-/// The most that one row adds to a sum, in units: a thousand million. So thousands of millions of rows of sane prices,
-/// and dozens of absurd ones, have a sum.
-const MOST_UNITS: i64 = 100_000_000_000_000_000;
+impl<'r, R> Stored<'r, R>
+where
+    R: Row,
+    for<'i> &'i str: ColumnIndex<R>,
+    String: Decode<'r, R::Database> + Type<R::Database>,
+    i64: Decode<'r, R::Database> + Type<R::Database>,
+{
+    /// A row of the ledger.
+    pub(super) fn row(&self) -> sqlx::Result<LedgerRow> {
+        let attempt: Option<i64> = self.0.try_get("job_attempt")?;
+        let job = match (self.0.try_get("job_source")?, self.0.try_get("job_id")?, attempt) {
+            (Some(source), Some(id), Some(_)) => {
+                Some(JobKey { source, id, attempt: self.number("job_attempt")? })
+            }
+            (None, _, _) | (_, None, _) | (_, _, None) => None,
+        };
+        Ok(LedgerRow {
+            machine_uid: self.text("machine_uid")?,
+            runner: self.text("runner")?,
+            started_for: JobKey {
+                source: self.text("started_for_source")?,
+                id: self.text("started_for_id")?,
+                attempt: self.number("started_for_attempt")?,
+            },
+            for_owner: self.text("for_owner")?,
+            for_repository: self.text("for_repository")?,
+            for_workflow: self.text("for_workflow")?,
+            for_class: self.text("for_class")?,
+            job,
+            repository: self.text("repository")?,
+            job_name: self.text("job_name")?,
+            class: self.text("class")?,
+            place: self.text("place")?,
+            ended_because: self.text("ended_because")?,
+            conclusion: self.0.try_get("conclusion")?,
+            bill: Bill {
+                group_id: self.text("group_id")?,
+                started_at: self.parsed("started_at")?,
+                started_from: self.origin("started_from")?,
+                stopped_at: self.parsed("stopped_at")?,
+                stopped_from: self.origin("stopped_from")?,
+                bound_seconds: self.number("bound_seconds")?,
+                seconds: self.number("seconds")?,
+                vcpu: self.number("vcpu")?,
+                memory_gb: self.parsed("memory_gb")?,
+                amount: self.parsed("amount")?,
+                currency: self.text("currency")?,
+            },
+        })
+    }
 
-/// An amount in units of 1e-8, in which bills are rounded.
-fn in_units(amount: Decimal) -> i64 {
-    let units = amount.checked_mul(Decimal::from(100_000_000)).and_then(|units| units.round().to_i64());
-    let most = if amount.is_sign_negative() { -MOST_UNITS } else { MOST_UNITS };
-    units.map_or(most, |units| units.clamp(-MOST_UNITS, MOST_UNITS))
-}
+    /// What rows charge, its sum in units of 1e-8.
+    pub(super) fn charge(&self) -> sqlx::Result<Charge> {
+        let units: i64 = self.0.try_get("units")?;
+        Ok(Charge {
+            account: Account {
+                source: self.text("started_for_source")?,
+                owner: self.text("for_owner")?,
+                repository: self.text("for_repository")?,
+                workflow: self.text("for_workflow")?,
+                class: self.text("for_class")?,
+                place: self.text("place")?,
+            },
+            currency: self.text("currency")?,
+            amount: Decimal::new(units, 8).normalize(),
+        })
+    }
 
-/// What rows charge in a period, by what budgets tell apart. The first is for all rows of a period, by the index on their
-/// time; the second for the latest rows, by their number.
-pub(super) const CHARGES: [&str; 2] = [
-    "SELECT started_for_source, for_owner, for_repository, for_workflow, for_class, place, currency,
-            SUM(amount_e8) AS units
-     FROM ledger WHERE stopped_at >= ? AND stopped_at < ? AND number > ?
-     GROUP BY started_for_source, for_owner, for_repository, for_workflow, for_class, place, currency",
-    "SELECT started_for_source, for_owner, for_repository, for_workflow, for_class, place, currency,
-            SUM(amount_e8) AS units
-     FROM ledger WHERE +stopped_at >= ? AND +stopped_at < ? AND number > ?
-     GROUP BY started_for_source, for_owner, for_repository, for_workflow, for_class, place, currency",
-];
+    /// Class and seconds.
+    pub(super) fn class_seconds(&self) -> sqlx::Result<(String, u64)> {
+        Ok((self.text("for_class")?, self.number("seconds")?))
+    }
 
-/// Class and seconds of each class's latest rows, at most so many of each. One class after the other is looked up in the
-/// index on classes, so that the cost grows with their number and not with the ledger.
-pub(super) const LATEST_SECONDS: &str = "
-    WITH RECURSIVE classes (name) AS (
-        SELECT min(for_class) FROM ledger
-        UNION ALL
-        SELECT (SELECT min(for_class) FROM ledger WHERE for_class > name) FROM classes WHERE name IS NOT NULL
-    )
-    SELECT for_class, seconds FROM classes CROSS JOIN ledger
-    WHERE number IN (SELECT number FROM ledger WHERE for_class = name ORDER BY number DESC LIMIT ?)
-    ORDER BY number DESC";
+    /// Kept logs.
+    pub(super) fn logs(&self) -> sqlx::Result<KeptLogs> {
+        Ok(KeptLogs {
+            runner: self.text("runner")?,
+            job: JobKey {
+                source: self.text("job_source")?,
+                id: self.text("job_id")?,
+                attempt: self.number("job_attempt")?,
+            },
+            kept_at: self.parsed("kept_at")?,
+            origin: self.text("origin")?,
+            text: self.text("text")?,
+        })
+    }
 
-/// What rows charge, read back.
-pub(super) fn read_charge(row: &SqliteRow) -> sqlx::Result<Charge> {
-    let units: i64 = row.try_get("units")?;
-    Ok(Charge {
-        account: Account {
-            source: row.try_get("started_for_source")?,
-            owner: row.try_get("for_owner")?,
-            repository: row.try_get("for_repository")?,
-            workflow: row.try_get("for_workflow")?,
-            class: row.try_get("for_class")?,
-            place: row.try_get("place")?,
-        },
-        currency: row.try_get("currency")?,
-        amount: Decimal::new(units, 8).normalize(),
-    })
-}
+    fn text(&self, column: &str) -> sqlx::Result<String> {
+        self.0.try_get(column)
+    }
 
-/// The statement that keeps logs, of which `text` is the part that fits.
-pub(super) fn keep<'q>(logs: &'q KeptLogs, text: &'q str) -> Statement<'q> {
-    sqlx::query(
-        "INSERT OR REPLACE INTO logs (runner, job_source, job_id, job_attempt, kept_at, origin, text)
-         VALUES (?, ?, ?, ?, ?, ?, ?)",
-    )
-    .bind(&logs.runner)
-    .bind(&logs.job.source)
-    .bind(&logs.job.id)
-    .bind(logs.job.attempt)
-    .bind(time(logs.kept_at))
-    .bind(&logs.origin)
-    .bind(text)
-}
+    fn parsed<T: FromStr<Err: Error + Send + Sync + 'static>>(&self, column: &str) -> sqlx::Result<T> {
+        self.text(column)?.parse().map_err(|error| undecodable(column, error))
+    }
 
-/// Kept logs, read back.
-pub(super) fn read_logs(row: &SqliteRow) -> sqlx::Result<KeptLogs> {
-    Ok(KeptLogs {
-        runner: row.try_get("runner")?,
-        job: JobKey {
-            source: row.try_get("job_source")?,
-            id: row.try_get("job_id")?,
-            attempt: row.try_get("job_attempt")?,
-        },
-        kept_at: parsed(row, "kept_at")?,
-        origin: row.try_get("origin")?,
-        text: row.try_get("text")?,
-    })
+    fn number<T: TryFrom<i64, Error: Error + Send + Sync + 'static>>(&self, column: &str) -> sqlx::Result<T> {
+        let number: i64 = self.0.try_get(column)?;
+        number.try_into().map_err(|error| undecodable(column, error))
+    }
+
+    fn origin(&self, column: &str) -> sqlx::Result<TimeSource> {
+        let word = self.text(column)?;
+        TimeSource::ALL
+            .into_iter()
+            .find(|source| source.as_str() == word)
+            .ok_or_else(|| undecodable(column, format!("unknown source {word}")))
+    }
 }
 
 fn seconds(count: u64) -> CallResult<i64> {
@@ -198,24 +194,6 @@ fn seconds(count: u64) -> CallResult<i64> {
             format!("cannot commit {count} seconds to the ledger: too many"),
         )
     })
-}
-
-fn parsed<T: FromStr<Err: Error + Send + Sync + 'static>>(row: &SqliteRow, column: &str) -> sqlx::Result<T> {
-    let text: &str = row.try_get(column)?;
-    text.parse().map_err(|error| undecodable(column, error))
-}
-
-fn whole(row: &SqliteRow, column: &str) -> sqlx::Result<u64> {
-    let count: i64 = row.try_get(column)?;
-    u64::try_from(count).map_err(|error| undecodable(column, error))
-}
-
-fn origin(row: &SqliteRow, column: &str) -> sqlx::Result<TimeSource> {
-    let word: &str = row.try_get(column)?;
-    TimeSource::ALL
-        .into_iter()
-        .find(|source| source.as_str() == word)
-        .ok_or_else(|| undecodable(column, format!("unknown source {word}")))
 }
 
 fn undecodable(column: &str, why: impl Into<Box<dyn Error + Send + Sync>>) -> sqlx::Error {

@@ -11,8 +11,12 @@ use super::CallResult;
 /// The append-only record of what each runner cost, and the logs that outlive it.
 #[async_trait]
 pub trait Ledger: Send + Sync {
-    /// What tells this ledger from any other, for as long as it exists.
-    fn id(&self) -> &str;
+    /// What tells this ledger from any other, for as long as it exists. Until this has succeeded once, a ledger that is
+    /// elsewhere takes no rows: they could be meant for another.
+    ///
+    /// # Errors
+    /// `Refused` where another one is expected or it cannot be used, `Unavailable` where it cannot be reached yet.
+    async fn identify(&self, expected: Option<&str>) -> CallResult<String>;
     /// Commits a row. The same group and machine again is no error and changes nothing; answers whether it was new.
     async fn commit(&self, row: &LedgerRow) -> CallResult<bool>;
     /// All rows, oldest first.

@@ -13,7 +13,7 @@ use super::Reconciler;
 use crate::intake::IntakeRules;
 use crate::kubernetes::Cluster;
 use crate::kubernetes::lease::Leadership;
-use crate::ports::{CallError, CallErrorKind, Ledger, Records, another_ledger};
+use crate::ports::{CallError, CallErrorKind, Ledger, Records};
 use crate::telemetry::Metrics;
 use crate::web::internal::Readiness;
 
@@ -32,6 +32,8 @@ pub(super) struct Acting {
     pub(super) readiness: watch::Sender<Readiness>,
     pub(super) identity: String,
     pub(super) adopt_ledger: bool,
+    /// Id of the ledger that this replica acts with; nothing before it may.
+    pub(super) acts_with: String,
 }
 
 impl Acting {
@@ -43,27 +45,52 @@ impl Acting {
             return;
         }
         while !stop.is_cancelled() {
-            if let Err(error) = self.may_act().await {
-                self.stand_by(&error, stop).await;
-                continue;
-            }
+            let (id, unreached) = match self.ledger_to_act_with().await {
+                Ok(found) => found,
+                Err(error) => {
+                    self.stand_by(&error, stop).await;
+                    continue;
+                }
+            };
             // A replica that waits for the Lease takes deliveries meanwhile.
-            self.readiness.send_replace(Readiness::Ready);
-            match self.cluster.clone() {
-                Some(cluster) => self.compete(&cluster, stop).await,
-                None => self.act_alone(stop).await,
+            self.readiness.send_replace(match &unreached {
+                Some(error) => Readiness::NotReady(error.message.clone()),
+                None => Readiness::Ready,
+            });
+            let turn = stop.child_token();
+            let confirm = Confirm {
+                ledger: self.ledger.clone(),
+                readiness: self.readiness.clone(),
+                expected: id.clone(),
+                turn: turn.clone(),
+            };
+            self.acts_with = id;
+            let act = async {
+                match self.cluster.clone() {
+                    Some(cluster) => self.compete(&cluster, &turn).await,
+                    None => self.act_alone(&turn, stop).await,
+                }
+                turn.cancel();
+            };
+            match unreached {
+                Some(error) => drop(tokio::join!(act, confirm.run(error))),
+                None => act.await,
             }
             self.metrics.set_leader(false);
         }
     }
 
-    /// Whether this replica's ledger is the installation's.
-    async fn may_act(&self) -> Result<(), CallError> {
-        match self.records.ledger_in_use().await? {
-            Some(in_use) if in_use != self.ledger.id() && !self.adopt_ledger => {
-                Err(another_ledger(self.ledger.id(), &in_use))
+    /// The id of the ledger to act with, which is the installation's. While this replica's own cannot be reached, it is taken
+    /// for that one, and the error comes with it: what runs must be torn down, and until the ledger is reached it takes
+    /// no row and tells no budget.
+    async fn ledger_to_act_with(&self) -> Result<(String, Option<CallError>), CallError> {
+        let in_use = self.records.ledger_in_use().await?.filter(|_| !self.adopt_ledger);
+        match (self.ledger.identify(in_use.as_deref()).await, in_use) {
+            (Ok(id), _) => Ok((id, None)),
+            (Err(error), Some(in_use)) if error.kind == CallErrorKind::Unavailable => {
+                Ok((in_use, Some(error)))
             }
-            Some(_) | None => Ok(()),
+            (Err(error), _) => Err(error),
         }
     }
 
@@ -127,25 +154,56 @@ impl Acting {
         leadership.release().await;
     }
 
-    /// Acts without a Lease: on one machine, where a second process on the same records can only be a mistake.
-    async fn act_alone(&mut self, stop: &CancellationToken) {
-        match self.act(stop).await {
+    /// Acts without a Lease: on one machine, where a second process on the same records can only be a mistake, which ends
+    /// this one.
+    async fn act_alone(&mut self, turn: &CancellationToken, process: &CancellationToken) {
+        match self.act(turn).await {
             Ok(()) => {}
             Err(error) if error.kind == CallErrorKind::Conflict => {
                 tracing::error!(%error, "another process works on the same records; this one ends");
-                stop.cancel();
+                process.cancel();
             }
-            Err(error) => self.stand_by(&error, stop).await,
+            Err(error) => self.stand_by(&error, turn).await,
         }
     }
 
     async fn act(&mut self, stop: &CancellationToken) -> Result<(), CallError> {
-        self.records.take_over(&self.identity, self.ledger.id(), self.adopt_ledger).await?;
+        self.records.take_over(&self.identity, &self.acts_with, self.adopt_ledger).await?;
         tracing::info!(identity = self.identity, "this replica acts");
         self.metrics.set_leader(true);
         let result = self.reconciler.run(stop).await;
         tracing::info!(identity = self.identity, "this replica no longer acts");
         result
+    }
+}
+
+/// Waits for a ledger that could not be reached when this replica began its turn.
+struct Confirm {
+    ledger: Arc<dyn Ledger>,
+    readiness: watch::Sender<Readiness>,
+    expected: String,
+    turn: CancellationToken,
+}
+
+impl Confirm {
+    /// Asks until the ledger is known to be the installation's, and then says that the replica is ready. If it is another
+    /// one or can never be used, the turn ends.
+    async fn run(self, mut error: CallError) {
+        while error.kind != CallErrorKind::Refused {
+            pause(&self.turn).await;
+            if self.turn.is_cancelled() {
+                return;
+            }
+            match self.ledger.identify(Some(&self.expected)).await {
+                Ok(id) => {
+                    tracing::info!(ledger = id, "the ledger is reached, and is this installation's");
+                    self.readiness.send_replace(Readiness::Ready);
+                    return;
+                }
+                Err(again) => error = again,
+            }
+        }
+        self.turn.cancel();
     }
 }
 

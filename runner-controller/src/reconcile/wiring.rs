@@ -18,7 +18,7 @@ use super::timed::TimedGroups;
 use crate::azure::{ArmClient, ArmOptions, CredentialKind};
 use crate::config::{Installation, directory};
 use crate::kubernetes::{Cluster, KubernetesPods, KubernetesRecords};
-use crate::ledger::SqliteLedger;
+use crate::ledger::LedgerLocation;
 use crate::local::LocalRecords;
 use crate::ports::{Groups, Ledger, Pods, Records};
 use crate::sqlite::Location;
@@ -38,8 +38,8 @@ pub struct RunSettings {
     pub installation: Installation,
     /// Where records and documents are.
     pub records: RecordsSettings,
-    /// The ledger's file.
-    pub ledger: Location,
+    /// The ledger.
+    pub ledger: LedgerLocation,
     /// Azure Resource Manager.
     pub azure: ArmOptions,
     /// As whom Stint speaks to it.
@@ -105,8 +105,7 @@ impl Controller {
         // The one ends acting, the other everything else.
         let (stop, close) = (CancellationToken::new(), CancellationToken::new());
         let tasks = TaskTracker::new();
-        let ledger: Arc<dyn Ledger> =
-            Arc::new(SqliteLedger::open(&settings.ledger).await.context("the ledger cannot be opened")?);
+        let ledger = settings.ledger.open().await.context("the ledger cannot be opened")?;
         let groups = ArmClient::new(&settings.azure, &settings.azure_credential).context("Azure")?;
         let groups: Arc<dyn Groups> =
             Arc::new(TimedGroups { groups: Arc::new(groups), metrics: metrics.clone() });
@@ -157,6 +156,7 @@ impl Controller {
             readiness,
             identity: settings.identity.clone(),
             adopt_ledger: settings.adopt_ledger,
+            acts_with: String::new(),
         };
         tracing::info!(%address, %internal_address, %api_address, "Stint listens for webhooks on {address}");
         let (stopping, shutdown_delay) = (stop.clone(), settings.shutdown_delay);

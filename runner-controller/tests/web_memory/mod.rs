@@ -144,8 +144,8 @@ impl Records for Memory {
 
 #[async_trait]
 impl Ledger for Memory {
-    fn id(&self) -> &str {
-        "memory"
+    async fn identify(&self, _: Option<&str>) -> CallResult<String> {
+        Ok("memory".to_owned())
     }
     async fn commit(&self, _: &LedgerRow) -> CallResult<bool> {
         unreachable!("web commits nothing")

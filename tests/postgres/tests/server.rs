@@ -1,7 +1,5 @@
 //! The server does what tests rely on.
 
-#![expect(clippy::unwrap_used, reason = "a test ends at its first surprise")]
-
 use std::net::TcpStream;
 
 use postgres_server::Postgres;
