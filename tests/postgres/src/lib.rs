@@ -6,7 +6,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -144,7 +144,16 @@ impl Postgres {
             .args(["-p", &self.port.to_string()])
             .arg("-k")
             .arg(&directory)
-            .args(["-c", "listen_addresses=127.0.0.1", "-c", "fsync=off", "-c", "full_page_writes=off"])
+            .args([
+                "-c",
+                "listen_addresses=127.0.0.1",
+                "-c",
+                "fsync=off",
+                "-c",
+                "full_page_writes=off",
+                "-c",
+                "shared_buffers=16MB",
+            ])
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
@@ -152,7 +161,9 @@ impl Postgres {
             .context("setpriv of util-linux cannot be run")?;
         self.server = Some(server);
         let end = Instant::now() + PATIENCE;
-        while !self.psql("postgres", "SELECT 1")?.status.success() {
+        while TcpStream::connect(("127.0.0.1", self.port)).is_err()
+            || !self.psql("postgres", "SELECT 1")?.status.success()
+        {
             if let Some(server) = &mut self.server
                 && let Some(status) = server.try_wait()?
             {
@@ -160,7 +171,7 @@ impl Postgres {
                 bail!("PostgreSQL ended with {status}:\n{}", self.log());
             }
             ensure!(Instant::now() < end, "PostgreSQL does not answer:\n{}", self.log());
-            std::thread::sleep(Duration::from_millis(20));
+            std::thread::sleep(Duration::from_millis(10));
         }
         Ok(())
     }

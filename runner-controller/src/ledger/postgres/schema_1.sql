@@ -5,8 +5,8 @@ CREATE TABLE stint.schema_version (
 );
 
 CREATE TABLE stint.identity (
-    only boolean PRIMARY KEY DEFAULT true CHECK (only),
-    id   text NOT NULL
+    single boolean PRIMARY KEY DEFAULT true CHECK (single),
+    id     text NOT NULL
 );
 INSERT INTO stint.identity (id) VALUES (left(replace(gen_random_uuid()::text, '-', ''), 16));
 

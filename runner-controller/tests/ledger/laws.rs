@@ -1,31 +1,28 @@
-//! The laws of the ledger, on files and in memory.
-
-#![expect(clippy::unwrap_used, reason = "a test ends at its first surprise")]
-
-use std::path::Path;
+//! The laws of the ledger, which hold in every database. Each takes a bed, on which the same ledger can be opened anew.
 
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
+use proptest::strategy::ValueTree as _;
+use proptest::test_runner::TestRunner;
 use runner_core::billing::{Bill, TimeSource};
 use runner_core::budget::{Account, Charge, Period};
 use runner_core::job::JobKey;
 use rust_decimal::Decimal;
-use sqlx::sqlite::SqliteConnectOptions;
-use stint::ledger::SqliteLedger;
 use stint::ports::{CallErrorKind, Charges, KeptLogs, Ledger, LedgerRow};
-use stint::sqlite::Location;
+
+use crate::Bed;
 
 const LOG_LIMIT: usize = 64 * 1024;
 
-fn at(seconds: i64) -> Timestamp {
+pub(crate) fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(1_700_000_000).unwrap() + SignedDuration::from_secs(seconds)
 }
 
-fn key(source: &str, id: &str, attempt: u32) -> JobKey {
+pub(crate) fn key(source: &str, id: &str, attempt: u32) -> JobKey {
     JobKey { source: source.to_owned(), id: id.to_owned(), attempt }
 }
 
-fn row(group: &str, machine: &str) -> LedgerRow {
+pub(crate) fn row(group: &str, machine: &str) -> LedgerRow {
     LedgerRow {
         machine_uid: machine.to_owned(),
         runner: format!("stint-{machine}"),
@@ -57,7 +54,7 @@ fn row(group: &str, machine: &str) -> LedgerRow {
     }
 }
 
-fn logs(runner: &str, job: JobKey, kept: i64, text: &str) -> KeptLogs {
+pub(crate) fn logs(runner: &str, job: JobKey, kept: i64, text: &str) -> KeptLogs {
     KeptLogs {
         runner: runner.to_owned(),
         job,
@@ -67,21 +64,12 @@ fn logs(runner: &str, job: JobKey, kept: i64, text: &str) -> KeptLogs {
     }
 }
 
-async fn in_memory() -> SqliteLedger {
-    SqliteLedger::open(&Location::Memory).await.unwrap()
-}
-
-async fn in_file(path: &Path) -> SqliteLedger {
-    SqliteLedger::open(&Location::File(path.to_owned())).await.unwrap()
-}
-
-async fn runners_of(ledger: &SqliteLedger, of: &str) -> Vec<String> {
+async fn runners_of(ledger: &dyn Ledger, of: &str) -> Vec<String> {
     ledger.logs(of).await.unwrap().into_iter().map(|logs| logs.runner).collect()
 }
 
-#[tokio::test]
-async fn a_row_is_new_once_and_reads_back_as_committed() {
-    let ledger = in_memory().await;
+pub(crate) async fn a_row_is_new_once_and_reads_back_as_committed(bed: &impl Bed) {
+    let ledger = bed.open().await;
     let first = row("g", "m");
     assert!(ledger.commit(&first).await.unwrap());
     let mut changed = first.clone();
@@ -91,9 +79,8 @@ async fn a_row_is_new_once_and_reads_back_as_committed() {
     assert_eq!(ledger.rows().await.unwrap(), [first]);
 }
 
-#[tokio::test]
-async fn the_key_is_group_and_machine_together() {
-    let ledger = in_memory().await;
+pub(crate) async fn the_key_is_group_and_machine_together(bed: &impl Bed) {
+    let ledger = bed.open().await;
     for (group, machine) in [("g", "m"), ("g", "n"), ("h", "m")] {
         assert!(ledger.commit(&row(group, machine)).await.unwrap());
     }
@@ -103,17 +90,15 @@ async fn the_key_is_group_and_machine_together() {
     assert_eq!(order, expected, "oldest first");
 }
 
-#[tokio::test]
-async fn a_runner_without_a_job_has_none_in_its_row() {
-    let ledger = in_memory().await;
+pub(crate) async fn a_runner_without_a_job_has_none_in_its_row(bed: &impl Bed) {
+    let ledger = bed.open().await;
     let idle = LedgerRow { job: None, conclusion: None, ..row("g", "m") };
     ledger.commit(&idle).await.unwrap();
     assert_eq!(ledger.rows().await.unwrap(), [idle]);
 }
 
-#[tokio::test]
-async fn the_rows_of_a_job_are_those_it_ran_on_and_those_that_ran_nothing_for_it() {
-    let ledger = in_memory().await;
+pub(crate) async fn the_rows_of_a_job_are_those_it_ran_on_and_those_that_ran_nothing_for_it(bed: &impl Bed) {
+    let ledger = bed.open().await;
     let job = key("acme", "4711", 1);
     let ran = LedgerRow { started_for: key("acme", "9", 1), job: Some(job.clone()), ..row("g", "ran") };
     let lost = LedgerRow { job: None, ..row("g", "lost") };
@@ -128,19 +113,15 @@ async fn the_rows_of_a_job_are_those_it_ran_on_and_those_that_ran_nothing_for_it
     assert_eq!(ledger.rows_of(&job).await.unwrap(), [ran, lost]);
 }
 
-#[tokio::test]
-async fn more_seconds_than_the_table_holds_are_refused() {
-    let ledger = in_memory().await;
+pub(crate) async fn more_seconds_than_the_table_holds_are_refused(bed: &impl Bed) {
+    let ledger = bed.open().await;
     let mut long = row("g", "m");
     long.bill.seconds = u64::MAX;
     assert_eq!(ledger.commit(&long).await.unwrap_err().kind, CallErrorKind::Refused);
 }
 
-#[tokio::test]
-async fn concurrent_commits_of_one_row_are_new_exactly_once() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("ledger.db");
-    let ledgers = [in_file(&path).await, in_file(&path).await];
+pub(crate) async fn concurrent_commits_of_one_row_are_new_exactly_once(bed: &impl Bed) {
+    let ledgers = [bed.open().await, bed.open().await];
     let (row, other) = (row("g", "m"), row("g", "n"));
     let commits = (0..40).map(|n: usize| {
         let ledger = &ledgers[n % 2];
@@ -152,59 +133,6 @@ async fn concurrent_commits_of_one_row_are_new_exactly_once() {
     for ledger in &ledgers {
         assert_eq!(ledger.rows().await.unwrap().len(), 2);
     }
-}
-
-#[tokio::test]
-async fn a_ledger_that_is_dropped_without_closing_keeps_every_row() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("ledger.db");
-    // A copy of the files as they are the moment after the answer: what a crash would leave.
-    let crashed = folder.path().join("crashed.db");
-    let ledger = in_file(&path).await;
-    ledger.commit(&row("g", "m")).await.unwrap();
-    for suffix in ["", "-wal"] {
-        let name = |path: &Path| format!("{}{suffix}", path.display());
-        std::fs::copy(name(&path), name(&crashed)).unwrap();
-    }
-    drop(ledger);
-    for path in [&path, &crashed] {
-        let ledger = in_file(path).await;
-        assert_eq!(ledger.rows().await.unwrap(), [row("g", "m")]);
-        assert!(!ledger.commit(&row("g", "m")).await.unwrap());
-    }
-}
-
-#[tokio::test]
-async fn the_schema_refuses_to_change_or_delete_a_row() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("ledger.db");
-    let ledger = in_file(&path).await;
-    ledger.commit(&row("g", "m")).await.unwrap();
-    let raw = sqlx::SqlitePool::connect_with(SqliteConnectOptions::new().filename(&path)).await.unwrap();
-    for sql in ["UPDATE ledger SET amount = '0'", "DELETE FROM ledger"] {
-        let error = sqlx::query(sql).execute(&raw).await.unwrap_err();
-        assert!(error.to_string().contains("append-only"), "{error}");
-    }
-    let columns =
-        "number, group_id, machine_uid, runner, started_for_source, started_for_id, started_for_attempt,
-        for_owner, for_repository, for_workflow, for_class, repository, job_name, class, place, ended_because, started_at, started_from, stopped_at, stopped_from,
-        bound_seconds, seconds, vcpu, memory_gb, amount, amount_e8, currency";
-    for number in ["number", "number + 1"] {
-        let values = columns.replacen("number", number, 1).replace("amount", "'0'");
-        let replace = format!("INSERT OR REPLACE INTO ledger ({columns}) SELECT {values} FROM ledger");
-        sqlx::query(sqlx::AssertSqlSafe(replace)).execute(&raw).await.unwrap();
-    }
-    assert_eq!(ledger.rows().await.unwrap(), [row("g", "m")]);
-}
-
-#[tokio::test]
-async fn a_damaged_ledger_is_refused_by_name() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("ledger.db");
-    std::fs::write(&path, [7; 5000]).unwrap();
-    let error = SqliteLedger::open(&Location::File(path)).await.unwrap_err();
-    assert_eq!(error.kind, CallErrorKind::Refused);
-    assert!(error.message.contains("the ledger") && error.message.contains("damaged"), "{error}");
 }
 
 fn charge(repository: &str, currency: &str, amount: &str) -> Charge {
@@ -230,9 +158,10 @@ fn charged(machine: &str, repository: &str, stopped: Timestamp, currency: &str, 
     row
 }
 
-#[tokio::test]
-async fn charges_are_exact_sums_of_what_stopped_in_a_period_by_what_budgets_tell_apart() {
-    let ledger = in_memory().await;
+pub(crate) async fn charges_are_exact_sums_of_what_stopped_in_a_period_by_what_budgets_tell_apart(
+    bed: &impl Bed,
+) {
+    let ledger = bed.open().await;
     let (from, until) = (at(1000), at(2000));
     let just = SignedDuration::from_nanos(1);
     for (machine, repository, stopped, currency, amount) in [
@@ -260,9 +189,8 @@ async fn charges_are_exact_sums_of_what_stopped_in_a_period_by_what_budgets_tell
     assert_eq!(found.of[1], [charge("acme/web", "USD", "100")]);
 }
 
-#[tokio::test]
-async fn charges_go_on_from_the_newest_row_that_was_seen() {
-    let ledger = in_memory().await;
+pub(crate) async fn charges_go_on_from_the_newest_row_that_was_seen(bed: &impl Bed) {
+    let ledger = bed.open().await;
     let period = Period { from: at(0), until: at(1000) };
     assert_eq!(ledger.charges(&[period], 0).await.unwrap(), Charges { newest: 0, of: vec![vec![]] });
     let mut newest = 0;
@@ -276,9 +204,8 @@ async fn charges_go_on_from_the_newest_row_that_was_seen() {
     assert_eq!(ledger.charges(&[period], 0).await.unwrap().of, [vec![charge("acme/web", "USD", "7")]]);
 }
 
-#[tokio::test]
-async fn absurd_amounts_are_summed_up_as_the_most_there_is() {
-    let ledger = in_memory().await;
+pub(crate) async fn absurd_amounts_are_summed_up_as_the_most_there_is(bed: &impl Bed) {
+    let ledger = bed.open().await;
     let period = Period { from: at(0), until: at(1000) };
     for (machine, amount) in [("a", Decimal::MAX), ("b", Decimal::MAX), ("c", Decimal::MIN)] {
         let mut row = charged(machine, "acme/web", at(10), "USD", "0");
@@ -289,24 +216,8 @@ async fn absurd_amounts_are_summed_up_as_the_most_there_is() {
     assert_eq!(found.of, [vec![charge("acme/web", "USD", "1000000000")]]);
 }
 
-#[tokio::test]
-async fn sums_over_a_period_use_the_index_on_when_meters_stopped() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("ledger.db");
-    drop(in_file(&path).await);
-    let raw = sqlx::SqlitePool::connect_with(SqliteConnectOptions::new().filename(&path)).await.unwrap();
-    for (column, expect) in [("stopped_at", "ledger_by_stopped_at"), ("+stopped_at", "INTEGER PRIMARY KEY")] {
-        let sql = format!(
-            "EXPLAIN QUERY PLAN SELECT SUM(amount_e8) FROM ledger WHERE {column} >= 'a' AND {column} < 'b' AND number > 5"
-        );
-        let plan: Vec<(i64, i64, i64, String)> =
-            sqlx::query_as(sqlx::AssertSqlSafe(sql)).fetch_all(&raw).await.unwrap();
-        assert!(plan[0].3.contains(expect), "{plan:?}");
-    }
-}
-
 /// Commits rows of a class, each with its own billed seconds.
-async fn took(ledger: &SqliteLedger, class: &str, seconds: impl IntoIterator<Item = u64>) {
+pub(crate) async fn took(ledger: &dyn Ledger, class: &str, seconds: impl IntoIterator<Item = u64>) {
     for seconds in seconds {
         let mut one = row("g", &format!("{class}-{seconds}"));
         one.for_class = class.to_owned();
@@ -315,44 +226,29 @@ async fn took(ledger: &SqliteLedger, class: &str, seconds: impl IntoIterator<Ite
     }
 }
 
-#[tokio::test]
-async fn the_latest_rows_of_each_class_tell_how_long_they_took_however_many_another_has() {
-    let ledger = in_memory().await;
+pub(crate) async fn the_latest_rows_of_each_class_tell_how_long_they_took_however_many_another_has(
+    bed: &impl Bed,
+) {
+    let ledger = bed.open().await;
     assert_eq!(ledger.latest_seconds(2).await.unwrap(), []);
-    took(&ledger, "rare", [14_400, 14_500, 14_600]).await;
-    took(&ledger, "often", 1..=60).await;
-    took(&ledger, "once", [7]).await;
+    took(&*ledger, "rare", [14_400, 14_500, 14_600]).await;
+    took(&*ledger, "often", 1..=60).await;
+    took(&*ledger, "once", [7]).await;
     let latest = ledger.latest_seconds(2).await.unwrap();
     let expect = [("once", 7), ("often", 60), ("often", 59), ("rare", 14_600), ("rare", 14_500)];
     assert_eq!(latest, expect.map(|(class, seconds)| (class.to_owned(), seconds)));
 }
 
-#[tokio::test]
-async fn a_ledger_of_the_first_schema_goes_on_with_its_rows() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("ledger.db");
-    took(&in_file(&path).await, "stint", [10, 20]).await;
-    let raw = sqlx::SqlitePool::connect_with(SqliteConnectOptions::new().filename(&path)).await.unwrap();
-    for sql in ["DROP INDEX ledger_by_for_class", "PRAGMA user_version = 1"] {
-        sqlx::query(sql).execute(&raw).await.unwrap();
-    }
-    raw.close().await;
-    let latest = in_file(&path).await.latest_seconds(9).await.unwrap();
-    assert_eq!(latest, [("stint".to_owned(), 20), ("stint".to_owned(), 10)]);
-}
-
-#[tokio::test]
-async fn later_logs_of_a_runner_replace_earlier_ones() {
-    let ledger = in_memory().await;
+pub(crate) async fn later_logs_of_a_runner_replace_earlier_ones(bed: &impl Bed) {
+    let ledger = bed.open().await;
     ledger.keep_logs(&logs("r", key("acme", "1", 1), 0, "first")).await.unwrap();
     let second = logs("r", key("acme", "1", 1), 1, "second");
     ledger.keep_logs(&second).await.unwrap();
     assert_eq!(ledger.logs("r").await.unwrap(), [second]);
 }
 
-#[tokio::test]
-async fn logs_are_cut_to_their_last_64_kib_between_characters() {
-    let ledger = in_memory().await;
+pub(crate) async fn logs_are_cut_to_their_last_64_kib_between_characters(bed: &impl Bed) {
+    let ledger = bed.open().await;
     for (text, expected) in [
         ("a".repeat(LOG_LIMIT), "a".repeat(LOG_LIMIT)),
         (format!("x{}", "a".repeat(LOG_LIMIT)), "a".repeat(LOG_LIMIT)),
@@ -363,9 +259,8 @@ async fn logs_are_cut_to_their_last_64_kib_between_characters() {
     }
 }
 
-#[tokio::test]
-async fn logs_are_found_by_runner_and_by_the_job_it_was_started_for_newest_first() {
-    let ledger = in_memory().await;
+pub(crate) async fn logs_are_found_by_runner_and_by_the_job_it_was_started_for_newest_first(bed: &impl Bed) {
+    let ledger = bed.open().await;
     for (runner, attempt, kept) in [("r1", 1, 5), ("r2", 1, 9), ("r3", 2, 7)] {
         ledger.keep_logs(&logs(runner, key("acme", "1", attempt), kept, "")).await.unwrap();
     }
@@ -377,24 +272,22 @@ async fn logs_are_found_by_runner_and_by_the_job_it_was_started_for_newest_first
         ("acme", vec![]),
         ("%", vec![]),
     ] {
-        assert_eq!(runners_of(&ledger, of).await, expected, "{of}");
+        assert_eq!(runners_of(&*ledger, of).await, expected, "{of}");
     }
 }
 
-#[tokio::test]
-async fn logs_are_found_by_the_job_that_the_runner_ran_instead() {
-    let ledger = in_memory().await;
+pub(crate) async fn logs_are_found_by_the_job_that_the_runner_ran_instead(bed: &impl Bed) {
+    let ledger = bed.open().await;
     let row = row("g", "m");
     ledger.keep_logs(&logs(&row.runner, row.started_for.clone(), 0, "")).await.unwrap();
     ledger.commit(&row).await.unwrap();
     for of in ["acme-4712-1", "4712", "acme-4711-1"] {
-        assert_eq!(runners_of(&ledger, of).await, [row.runner.as_str()], "{of}");
+        assert_eq!(runners_of(&*ledger, of).await, [row.runner.as_str()], "{of}");
     }
 }
 
-#[tokio::test]
-async fn logs_kept_before_a_moment_are_forgotten_and_those_of_that_moment_stay() {
-    let ledger = in_memory().await;
+pub(crate) async fn logs_kept_before_a_moment_are_forgotten_and_those_of_that_moment_stay(bed: &impl Bed) {
+    let ledger = bed.open().await;
     let moment = at(10);
     for (runner, kept_at) in [
         ("before", moment - SignedDuration::from_nanos(1)),
@@ -405,7 +298,12 @@ async fn logs_kept_before_a_moment_are_forgotten_and_those_of_that_moment_stay()
         ledger.keep_logs(&kept).await.unwrap();
     }
     ledger.forget_logs_before(moment).await.unwrap();
-    assert_eq!(runners_of(&ledger, "1").await, ["after", "at"]);
+    assert_eq!(runners_of(&*ledger, "1").await, ["after", "at"]);
+}
+
+/// Text of any kind, without the one character that PostgreSQL does not keep.
+fn text() -> impl Strategy<Value = String> {
+    any::<String>().prop_map(|text| text.replace('\0', ""))
 }
 
 fn moment() -> impl Strategy<Value = Timestamp> {
@@ -420,8 +318,8 @@ fn bill() -> impl Strategy<Value = Bill> {
     let from = || prop::sample::select(TimeSource::ALL.to_vec());
     let count = || 0..=i64::MAX as u64;
     (
-        (any::<String>(), moment(), from(), moment(), from()),
-        (count(), count(), any::<u32>(), decimal(), decimal(), any::<String>()),
+        (text(), moment(), from(), moment(), from()),
+        (count(), count(), any::<u32>(), decimal(), decimal(), text()),
     )
         .prop_map(|((group_id, started_at, started_from, stopped_at, stopped_from), rest)| {
             let (bound_seconds, seconds, vcpu, memory_gb, amount, currency) = rest;
@@ -442,13 +340,12 @@ fn bill() -> impl Strategy<Value = Bill> {
 }
 
 fn job_key() -> impl Strategy<Value = JobKey> {
-    (any::<String>(), any::<String>(), any::<u32>())
-        .prop_map(|(source, id, attempt)| key(&source, &id, attempt))
+    (text(), text(), any::<u32>()).prop_map(|(source, id, attempt)| key(&source, &id, attempt))
 }
 
 fn any_row() -> impl Strategy<Value = LedgerRow> {
-    let texts = prop::array::uniform11(any::<String>());
-    (texts, job_key(), prop::option::of(job_key()), prop::option::of(any::<String>()), bill()).prop_map(
+    let texts = prop::array::uniform11(text());
+    (texts, job_key(), prop::option::of(job_key()), prop::option::of(text()), bill()).prop_map(
         |(
             [
                 machine_uid,
@@ -489,18 +386,20 @@ fn any_row() -> impl Strategy<Value = LedgerRow> {
     )
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
-
-    #[test]
-    fn any_row_reads_back_as_committed(row in any_row()) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            let ledger = in_memory().await;
-            ledger.commit(&row).await.unwrap();
-            let read = ledger.rows().await.unwrap();
-            assert_eq!(read[0].bill.amount.to_string(), row.bill.amount.to_string(), "trailing zeros are kept");
-            assert_eq!(read, [row]);
-        });
+pub(crate) async fn any_row_reads_back_as_committed(bed: &impl Bed) {
+    let ledger = bed.open().await;
+    let mut runner = TestRunner::deterministic();
+    let mut committed = Vec::new();
+    for number in 0..64 {
+        let mut row = any_row().new_tree(&mut runner).unwrap().current();
+        // Each is a row of its own.
+        row.machine_uid.push_str(&number.to_string());
+        assert!(ledger.commit(&row).await.unwrap());
+        committed.push(row);
     }
+    let read = ledger.rows().await.unwrap();
+    for (row, read) in committed.iter().zip(&read) {
+        assert_eq!(read.bill.amount.to_string(), row.bill.amount.to_string(), "trailing zeros are kept");
+    }
+    assert_eq!(read, committed);
 }
