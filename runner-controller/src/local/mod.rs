@@ -4,6 +4,7 @@
 //! was committed is always shown. Nothing here decides; a second process on the same file is told by its reservations.
 
 mod error;
+mod ledger_in_use;
 mod memory;
 mod mirror;
 mod rows;
@@ -34,7 +35,7 @@ use crate::sqlite::{self, Location, Schema};
 const SCHEMA: Schema = Schema {
     what: "records",
     application_id: 0x5374_5265,
-    migrations: &[include_str!("schema_1.sql"), include_str!("schema_2.sql")],
+    migrations: &[include_str!("schema_1.sql"), include_str!("schema_2.sql"), include_str!("schema_4.sql")],
 };
 
 /// Records in one SQLite file. Clones share them.
@@ -196,13 +197,21 @@ impl Records for LocalRecords {
     }
 
     async fn ledger_in_use(&self) -> CallResult<Option<String>> {
-        // Records and ledger are files of one directory.
-        Ok(None)
+        let reading = async {
+            let mut connection = self.inner.pool.acquire().await?;
+            ledger_in_use::read(&mut connection).await
+        };
+        reading.await.map_err(|error| error.during("cannot read which ledger is in use"))
     }
 
-    async fn take_over(&self, _holder: &str, _ledger: &str, _adopt: bool) -> CallResult<()> {
+    async fn take_over(&self, _holder: &str, ledger: &str, adopt: bool) -> CallResult<()> {
+        let ledger = ledger.to_owned();
         self.write("cannot take the reservations over", move |db, epoch| {
-            async move { Ok(((), store::take_over(db, epoch).await?)) }.boxed()
+            async move {
+                ledger_in_use::set(db, &ledger, adopt).await?;
+                Ok(((), store::take_over(db, epoch).await?))
+            }
+            .boxed()
         })
         .await
     }
