@@ -259,6 +259,22 @@ async fn a_process_that_is_not_alone_is_told_by_its_reservations_and_reserves_no
 }
 
 #[tokio::test]
+async fn the_ledger_that_a_process_acted_with_is_replaced_only_if_another_is_adopted() {
+    let folder = folder();
+    let records = in_file(&folder.file).await;
+    assert_eq!(records.ledger_in_use().await.unwrap(), None);
+    records.take_over("one", "first", false).await.unwrap();
+    records.close().await;
+    let records = in_file(&folder.file).await;
+    let error = records.take_over("one", "second", false).await.unwrap_err();
+    assert_eq!(error.kind, CallErrorKind::Refused);
+    assert!(error.message.contains("--adopt-ledger"), "{error}");
+    assert_eq!(records.ledger_in_use().await.unwrap(), Some("first".to_owned()));
+    records.take_over("one", "second", true).await.unwrap();
+    assert_eq!(records.ledger_in_use().await.unwrap(), Some("second".to_owned()));
+}
+
+#[tokio::test]
 async fn a_runner_is_created_once_and_its_facts_accumulate() {
     let records = in_memory().await;
     records.create_runner(&new_runner("r"), at(0)).await.unwrap();
