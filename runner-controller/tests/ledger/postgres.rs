@@ -16,6 +16,9 @@ use stint::execute::SpendingMemory;
 use stint::ledger::{LedgerLocation, PostgresLedger, PostgresSettings};
 use stint::ports::{CallError, CallErrorKind, CallResult, Ledger, LedgerRow};
 
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
 use crate::Bed;
 use crate::laws::{at, key, logs, row};
 
@@ -201,6 +204,64 @@ async fn a_server_that_is_away_is_unavailable_and_the_same_row_is_committed_once
     assert!(ledger.commit(&row("g", "m")).await.unwrap());
     assert!(!ledger.commit(&row("g", "before")).await.unwrap());
     assert_eq!(ledger.rows().await.unwrap(), [row("g", "before"), row("g", "m")]);
+}
+
+/// Passes connections on to a port of this machine, those that are open only until it is silenced: they stay open, and
+/// nothing comes through any more, as in a network that lost its way.
+struct Network {
+    port: u16,
+    silence: watch::Sender<u64>,
+}
+
+impl Network {
+    async fn to(server: u16) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let silence = watch::Sender::new(0);
+        let silenced = silence.clone();
+        tokio::spawn(async move {
+            let mut lost = Vec::new();
+            loop {
+                let (mut near, _) = listener.accept().await.unwrap();
+                let mut far = TcpStream::connect(("127.0.0.1", server)).await.unwrap();
+                let mut silence = silenced.subscribe();
+                lost.push(tokio::spawn(async move {
+                    tokio::select! {
+                        _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
+                        _ = silence.changed() => std::future::pending().await,
+                    }
+                }));
+            }
+        });
+        Self { port, silence }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_that_went_silent_are_given_up_and_replaced() {
+    let bed = Database::new().await;
+    let network = Network::to(bed.server.port()).await;
+    let through = bed.url.replace(&bed.server.port().to_string(), &network.port.to_string());
+    let ledger = open(&through).await.unwrap();
+    ledger.identify(None).await.unwrap();
+    let mut blocking = PgConnection::connect(&bed.url).await.unwrap();
+    let mut held = blocking.begin().await.unwrap();
+    sqlx::raw_sql("LOCK TABLE stint.ledger IN EXCLUSIVE MODE").execute(&mut *held).await.unwrap();
+    let rows: Vec<_> = (0..4).map(|number: usize| row("g", &number.to_string())).collect();
+    let all = || futures::future::join_all(rows.iter().map(|row| ledger.commit(row)));
+    let silence = async {
+        let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted";
+        until(async || (bed.server.sql("ledger", waiting).unwrap() == "4").then_some(())).await;
+        network.silence.send_modify(|times| *times += 1);
+    };
+    let (answers, ()) = tokio::join!(all(), silence);
+    for answer in answers {
+        assert_eq!(answer.unwrap_err().kind, CallErrorKind::Unavailable);
+    }
+    held.commit().await.unwrap();
+    // Whether the server took the rows without being able to say so, or takes them now: they are there once.
+    assert!(all().await.into_iter().all(|answer| answer.is_ok()));
+    assert_eq!(ledger.rows().await.unwrap().len(), 4);
 }
 
 #[tokio::test]
