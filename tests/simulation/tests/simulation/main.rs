@@ -1,1 +1,3 @@
-//! The simulation's own tests.
+//! The simulation's models, and the controller against them.
+
+mod kubernetes;
