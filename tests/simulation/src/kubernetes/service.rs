@@ -194,10 +194,7 @@ fn read(server: &Arc<Inner>, who: &str, kind: &'static Kind, here: bool, asked: 
 
 fn list(state: &mut State, kind: &Kind, here: bool, options: ListOptions) -> Result<Bytes, Failure> {
     let mut page = match &options.token {
-        Some(token) => state.page(token).ok_or_else(|| {
-            let message = "The provided continue parameter is too old to display a consistent list result.";
-            Failure::expired(message.to_owned())
-        })?,
+        Some(token) => state.page(token)?,
         None => {
             if options.version > state.version {
                 return Err(Failure::too_large(options.version, state.version));
