@@ -1,5 +1,6 @@
 //! The one place where the controller reads the clock.
 
+#[cfg(not(feature = "simulation"))]
 use jiff::Timestamp;
 
 /// Now, in UTC.

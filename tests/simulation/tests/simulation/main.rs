@@ -1,0 +1,3 @@
+//! The simulation's models, and the controller against them.
+
+mod kubernetes;
