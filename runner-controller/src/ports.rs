@@ -24,6 +24,7 @@ pub use self::error::{CallError, CallErrorKind, CallResult, another_ledger};
 pub use self::ledger::{Charges, KeptLogs, Ledger, LedgerRow};
 pub use self::provider::{
     CheckRun, Credential, Deregistered, JobReading, Provider, Published, RateLimit, Registration,
+    RepositorySeen,
 };
 use crate::config::{Documents, Problem};
 

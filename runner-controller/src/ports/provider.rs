@@ -33,6 +33,11 @@ pub trait Provider: Send + Sync {
     /// # Errors
     /// `Refused` where the source does not let Stint publish at all, with what would have to be granted.
     async fn publish(&self, notice: &CheckRun) -> CallResult<Published>;
+    /// The repositories of an account that the source lets Stint see, in no particular order.
+    ///
+    /// # Errors
+    /// `Refused` where the source does not let Stint list them, with what would have to be granted.
+    async fn repositories(&self, owner: &str) -> CallResult<Vec<RepositorySeen>>;
 
     /// What the source last said is left of each of its rate limits.
     fn rate_limits(&self) -> Vec<RateLimit> {
@@ -120,6 +125,15 @@ pub enum Published {
     As(String),
     /// The source knows no such commit, or what was shown has been removed: nothing can be shown of this job.
     Nowhere,
+}
+
+/// A repository, as its source lists it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RepositorySeen {
+    /// Its name, as `owner/name`.
+    pub full_name: String,
+    /// When somebody last pushed to it, by the source's clock, where it says so.
+    pub pushed_at: Option<Timestamp>,
 }
 
 /// What is left of one of a source's rate limits.

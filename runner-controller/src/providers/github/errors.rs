@@ -31,11 +31,13 @@ pub(super) struct Call {
     pub(super) method: Method,
     pub(super) path: String,
     pub(super) body: Option<Vec<u8>>,
+    /// The tag of the answer that is remembered: GitHub answers 304, which costs nothing, where it would give the same.
+    pub(super) unless: Option<String>,
 }
 
 impl Call {
     pub(super) fn new(what: &'static str, method: Method, path: String, body: Option<Vec<u8>>) -> Self {
-        Self { what, method, path, body }
+        Self { what, method, path, body, unless: None }
     }
 
     pub(super) fn get(what: &'static str, path: String) -> Self {

@@ -9,6 +9,7 @@ mod access;
 mod branches;
 mod check_runs;
 mod errors;
+mod lists;
 mod rate_limits;
 mod transport;
 mod wire;
@@ -28,11 +29,12 @@ use secrecy::{ExposeSecret, SecretString};
 use self::access::Access;
 use self::branches::Branches;
 use self::errors::{Answer, Call};
-use self::rate_limits::RateLimits;
+use self::lists::Lists;
+use self::rate_limits::{Bucket, RateLimits};
 use self::transport::Transport;
 use crate::ports::{
     CallError, CallErrorKind, CallResult, CheckRun, Credential, Deregistered, JobReading, Provider,
-    Published, RateLimit, Registration,
+    Published, RateLimit, Registration, RepositorySeen,
 };
 
 /// The name of the file that holds a runner's JIT configuration.
@@ -129,6 +131,7 @@ pub struct GitHubProvider {
     runner_group_id: u64,
     rate_limits: Arc<RateLimits>,
     branches: Branches,
+    lists: Lists,
     /// When each scope's runner endpoints last answered a call, hence were allowed.
     proven: Mutex<HashMap<Scope, Timestamp>>,
 }
@@ -140,13 +143,14 @@ impl GitHubProvider {
     /// Names the setting that cannot be used.
     pub fn new(settings: GitHubSettings) -> Result<Self, GitHubSettingsError> {
         let rate_limits = Arc::new(RateLimits::default());
-        let transport = Transport::new(&settings, Arc::clone(&rate_limits))?;
-        let access = Access::new(transport, &settings.auth)?;
+        let transport = Transport::new(&settings)?;
+        let access = Access::new(transport, Arc::clone(&rate_limits), &settings.auth)?;
         Ok(Self {
             access,
             runner_group_id: settings.runner_group_id,
             rate_limits,
             branches: Branches::default(),
+            lists: Lists::default(),
             proven: Mutex::new(HashMap::new()),
         })
     }
@@ -310,16 +314,16 @@ impl Provider for GitHubProvider {
         check_runs::publish(&self.access, notice).await
     }
 
+    async fn repositories(&self, owner: &str) -> CallResult<Vec<RepositorySeen>> {
+        self.lists.repositories(&self.access, owner).await
+    }
+
     fn rate_limits(&self) -> Vec<RateLimit> {
         self.rate_limits.all()
     }
 
-    /// None of the calls that can wait is made with less than a fifth of the limit left.
     fn spares_calls_for(&self) -> Option<Duration> {
-        let core = self.rate_limits.all().into_iter().find(|limit| limit.resource == "core")?;
-        let low = core.remaining.saturating_mul(5) < core.limit;
-        let left = core.reset.duration_since(crate::clock::now());
-        Duration::try_from(left).ok().filter(|left| low && !left.is_zero())
+        self.rate_limits.spares(|bucket| *bucket != Bucket::App)
     }
 
     fn known_of_protected_branch(&self, what: &JobDescription) -> Option<bool> {

@@ -117,6 +117,24 @@ pub(super) struct Repository {
     pub(super) full_name: String,
 }
 
+/// A repository, as listed.
+#[derive(Deserialize)]
+pub(super) struct ListedRepository {
+    pub(super) full_name: String,
+    #[serde(default)]
+    pub(super) pushed_at: Option<String>,
+    /// Nobody can push to one, nor run anything of it.
+    #[serde(default)]
+    pub(super) archived: bool,
+}
+
+/// A page of an installation's repositories.
+#[derive(Deserialize)]
+pub(super) struct Repositories {
+    #[serde(default)]
+    pub(super) repositories: Vec<ListedRepository>,
+}
+
 /// A branch.
 #[derive(Clone, Deserialize)]
 pub(super) struct Branch {

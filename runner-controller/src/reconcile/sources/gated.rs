@@ -15,7 +15,7 @@ use super::{Entry, PAUSE, UNSAID};
 use crate::clock;
 use crate::ports::{
     CallError, CallErrorKind, CallResult, CheckRun, Credential, Deregistered, JobReading, Provider,
-    Published, RateLimit, Registration,
+    Published, RateLimit, Registration, RepositorySeen,
 };
 use crate::telemetry::{Metrics, Peer};
 
@@ -122,6 +122,13 @@ impl Provider for Gated {
             return Err(self.spared(left));
         }
         self.minded("publish", self.provider.publish(notice)).await
+    }
+
+    async fn repositories(&self, owner: &str) -> CallResult<Vec<RepositorySeen>> {
+        if let Some(left) = self.provider.spares_calls_for() {
+            return Err(self.spared(left));
+        }
+        self.minded("list-repositories", self.provider.repositories(owner)).await
     }
 
     fn rate_limits(&self) -> Vec<RateLimit> {
