@@ -121,7 +121,9 @@ impl Reconciler {
     async fn pass(&mut self) -> CallResult<Option<Timestamp>> {
         let now = clock::now();
         let troubles = self.outside.sources.troubles(now);
-        let Some(mut view) = self.observer.observe(self.executor.holds(), &troubles) else {
+        let registrations = self.outside.sources.registrations();
+        let observed = self.observer.observe(self.executor.holds(), &troubles, &registrations);
+        let Some(mut view) = observed else {
             return Ok(None);
         };
         self.health.note(&view.snapshot.runners, &view.snapshot.machines);

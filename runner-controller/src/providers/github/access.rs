@@ -5,7 +5,6 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request, StatusCode};
@@ -103,11 +102,6 @@ impl Access {
                 format!("{}: a token cannot, only a GitHub App can", call.what),
             )),
         }
-    }
-
-    /// How long calls of the App itself that can wait should.
-    pub(super) fn spares_calls_of_app_for(&self) -> Option<Duration> {
-        self.rate_limits.spares(|bucket| *bucket == Bucket::App)
     }
 
     async fn sent(&self, client: &Octocrab, bucket: &Bucket, call: Call) -> CallResult<Answer> {

@@ -9,16 +9,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use http::{StatusCode, header};
 use runner_core::setup::Scope;
+use serde_json::{Value, json};
 
 use super::access::Access;
 use super::errors::{Answer, Call};
-use super::{checked, wire};
-use crate::ports::{CallResult, RepositorySeen};
+use super::{checked, repository_path, wire};
+use crate::ports::{CallResult, OpenRun, RepositorySeen};
 
 /// Items on one page, the most that GitHub gives.
 const PAGE: usize = 100;
 /// Pages of repositories that are read of an account.
 const MAX_REPOSITORY_PAGES: usize = 100;
+/// Pages that are read of runs and jobs: GitHub lists 1,000 where a filter is given.
+const MAX_PAGES: usize = 10;
+const ACTIONS_READ: &str = "needs the repository permission Actions: read";
 /// The most pages of a kind that are remembered.
 const MOST: usize = 5_000;
 
@@ -26,6 +30,8 @@ const MOST: usize = 5_000;
 #[derive(Default)]
 pub(super) struct Lists {
     repositories: Remembered<Vec<RepositorySeen>>,
+    runs: Remembered<Vec<OpenRun>>,
+    jobs: Remembered<Vec<Vec<u8>>>,
 }
 
 impl Lists {
@@ -58,6 +64,68 @@ impl Lists {
         }
         Ok(all)
     }
+
+    /// The runs of a repository of which some job may be queued. One that is `in_progress` may have such jobs still.
+    pub(super) async fn open_runs(&self, access: &Access, repository: &str) -> CallResult<Vec<OpenRun>> {
+        let scope = Scope::Repository(repository.to_owned());
+        let base = repository_path(repository)?;
+        let mut all: Vec<OpenRun> = Vec::new();
+        for status in ["queued", "in_progress"] {
+            for page in 1..=MAX_PAGES {
+                let path = format!("{base}/actions/runs?status={status}&per_page={PAGE}&page={page}");
+                let read = |answer: &Answer| {
+                    let listed = answer.read::<wire::Runs>()?.workflow_runs;
+                    let last = listed.len() < PAGE;
+                    Ok((listed.into_iter().map(open_run).collect(), last))
+                };
+                let (key, call) = (path.clone(), Call::get("list runs", path));
+                let (found, last) = self.runs.get(access, &scope, key, call, read, ACTIONS_READ).await?;
+                // One may have moved from the one list to the other meanwhile.
+                let new = found.iter().filter(|run| !all.iter().any(|known| known.id == run.id));
+                all.extend(new.cloned().collect::<Vec<_>>());
+                if last {
+                    break;
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    /// The queued jobs of a run, each in the form of a `workflow_job` delivery.
+    pub(super) async fn queued_jobs(
+        &self,
+        access: &Access,
+        repository: &str,
+        run: &OpenRun,
+    ) -> CallResult<Vec<Vec<u8>>> {
+        let scope = Scope::Repository(repository.to_owned());
+        let base = format!("{}/actions/runs/{}/jobs", repository_path(repository)?, run.id);
+        let of: Value = serde_json::from_str(&run.repository).unwrap_or_default();
+        let mut all = Vec::new();
+        for page in 1..=MAX_PAGES {
+            let path = format!("{base}?filter=latest&per_page={PAGE}&page={page}");
+            let read = |answer: &Answer| {
+                let listed = answer.read::<wire::Jobs>()?.jobs;
+                let last = listed.len() < PAGE;
+                let queued = listed.into_iter().filter(|job| job["status"] == "queued");
+                let told = queued.map(|job| {
+                    json!({"action": "queued", "workflow_job": job, "repository": of}).to_string().into_bytes()
+                });
+                Ok((told.collect(), last))
+            };
+            let (key, call) = (path.clone(), Call::get("list jobs", path));
+            let (found, last) = self.jobs.get(access, &scope, key, call, read, ACTIONS_READ).await?;
+            all.extend(found.iter().cloned());
+            if last {
+                break;
+            }
+        }
+        Ok(all)
+    }
+}
+
+fn open_run(listed: wire::ListedRun) -> OpenRun {
+    OpenRun { id: listed.id, repository: listed.repository.to_string() }
 }
 
 fn seen(listed: wire::ListedRepository) -> RepositorySeen {

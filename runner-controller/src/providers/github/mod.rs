@@ -8,6 +8,7 @@
 mod access;
 mod branches;
 mod check_runs;
+mod deliveries;
 mod errors;
 mod lists;
 mod rate_limits;
@@ -24,17 +25,19 @@ use http::{Method, StatusCode};
 use jiff::{SignedDuration, Timestamp};
 use runner_core::job::{JobAction, JobDescription, JobKey};
 use runner_core::setup::Scope;
+use runner_core::sweep::Page;
 use secrecy::{ExposeSecret, SecretString};
 
 use self::access::Access;
 use self::branches::Branches;
+use self::deliveries::Deliveries;
 use self::errors::{Answer, Call};
 use self::lists::Lists;
 use self::rate_limits::{Bucket, RateLimits};
 use self::transport::Transport;
 use crate::ports::{
-    CallError, CallErrorKind, CallResult, CheckRun, Credential, Deregistered, JobReading, Provider,
-    Published, RateLimit, Registration, RepositorySeen,
+    CallError, CallErrorKind, CallResult, CheckRun, Credential, Delivery, DeliveryPage, Deregistered,
+    HooksWanted, JobReading, OpenRun, Provider, Published, RateLimit, Registration, RepositorySeen,
 };
 
 /// The name of the file that holds a runner's JIT configuration.
@@ -132,6 +135,7 @@ pub struct GitHubProvider {
     rate_limits: Arc<RateLimits>,
     branches: Branches,
     lists: Lists,
+    deliveries: Deliveries,
     /// When each scope's runner endpoints last answered a call, hence were allowed.
     proven: Mutex<HashMap<Scope, Timestamp>>,
 }
@@ -151,6 +155,7 @@ impl GitHubProvider {
             rate_limits,
             branches: Branches::default(),
             lists: Lists::default(),
+            deliveries: Deliveries::default(),
             proven: Mutex::new(HashMap::new()),
         })
     }
@@ -231,6 +236,7 @@ impl Provider for GitHubProvider {
         })?;
         let call = Call::new("generate JIT config", Method::POST, path, Some(body));
         let answer = self.send(scope, call).await?;
+        self.rate_limits.note_registration(&answer.headers);
         if !answer.status.is_success() {
             return Err(answer.error(runners_remedy(scope)));
         }
@@ -318,12 +324,41 @@ impl Provider for GitHubProvider {
         self.lists.repositories(&self.access, owner).await
     }
 
+    async fn hooks(&self, wanted: &HooksWanted) -> CallResult<Vec<String>> {
+        deliveries::hooks(&self.access, wanted).await
+    }
+
+    async fn deliveries(&self, hook: &str, page: &Page) -> CallResult<DeliveryPage> {
+        self.deliveries.page(&self.access, hook, page).await
+    }
+
+    async fn delivery(&self, hook: &str, id: u64) -> CallResult<Option<Delivery>> {
+        deliveries::read(&self.access, hook, id).await
+    }
+
+    async fn open_runs(&self, repository: &str) -> CallResult<Vec<OpenRun>> {
+        self.lists.open_runs(&self.access, repository).await
+    }
+
+    async fn queued_jobs(&self, repository: &str, run: &OpenRun) -> CallResult<Vec<Vec<u8>>> {
+        self.lists.queued_jobs(&self.access, repository, run).await
+    }
+
     fn rate_limits(&self) -> Vec<RateLimit> {
         self.rate_limits.all()
     }
 
     fn spares_calls_for(&self) -> Option<Duration> {
         self.rate_limits.spares(|bucket| *bucket != Bucket::App)
+    }
+
+    fn spares_calls_about_hooks_for(&self) -> Option<Duration> {
+        let own = self.access.is_app();
+        self.rate_limits.spares(|bucket| (*bucket == Bucket::App) == own)
+    }
+
+    fn registrations(&self) -> Option<RateLimit> {
+        self.rate_limits.registrations()
     }
 
     fn known_of_protected_branch(&self, what: &JobDescription) -> Option<bool> {

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use http::HeaderMap;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::ports::RateLimit;
 
@@ -27,13 +27,35 @@ pub(super) enum Bucket {
 }
 
 #[derive(Default)]
-pub(super) struct RateLimits(Mutex<BTreeMap<(Bucket, String), RateLimit>>);
+pub(super) struct RateLimits {
+    known: Mutex<BTreeMap<(Bucket, String), RateLimit>>,
+    /// What the last answer to a registration said. Registrations have a limit of their own on github.com, whose name
+    /// GitHub documents nowhere.
+    registrations: Mutex<Told>,
+}
+
+/// What GitHub has told of a limit on registrations.
+#[derive(Clone, Default)]
+enum Told {
+    /// Nothing yet.
+    #[default]
+    Nothing,
+    /// There is none of its own, as on GitHub Enterprise Server.
+    None,
+    /// How it stands.
+    Limit(RateLimit),
+}
+
+/// How many runners register before GitHub has told how many may: fewer than it lets register at once, which is about 180.
+const UNTOLD: u64 = 50;
+/// When it will surely have told.
+const TOLD_WITHIN: SignedDuration = SignedDuration::from_secs(60);
 
 impl RateLimits {
     /// Of each limit the one that has the least left.
     pub(super) fn all(&self) -> Vec<RateLimit> {
         let mut least: BTreeMap<String, RateLimit> = BTreeMap::new();
-        for limit in self.0.lock().unwrap_or_else(PoisonError::into_inner).values() {
+        for limit in self.known.lock().unwrap_or_else(PoisonError::into_inner).values() {
             let known = least.entry(limit.resource.clone()).or_insert_with(|| limit.clone());
             if limit.remaining < known.remaining {
                 known.clone_from(limit);
@@ -45,21 +67,45 @@ impl RateLimits {
     pub(super) fn note(&self, bucket: &Bucket, headers: &HeaderMap) {
         let Some(limit) = read(headers) else { return };
         let key = (bucket.clone(), limit.resource.clone());
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= MAX_LIMITS && !known.contains_key(&key) {
             return;
         }
-        let before = known.entry(key).or_insert_with(|| limit.clone());
-        // Answers overtake each other; within a window, what is left only falls.
-        let left = if before.reset == limit.reset { before.remaining } else { u64::MAX };
-        *before = RateLimit { remaining: limit.remaining.min(left), ..limit };
+        let before = known.get(&key);
+        let after = after(before, limit);
+        known.insert(key, after);
+    }
+
+    /// Notes what the answer to a registration says.
+    pub(super) fn note_registration(&self, headers: &HeaderMap) {
+        let Some(limit) = read(headers) else { return };
+        let mut told = self.registrations.lock().unwrap_or_else(PoisonError::into_inner);
+        *told = match (&*told, limit) {
+            (_, limit) if limit.resource == CORE => Told::None,
+            (Told::Limit(before), limit) => Told::Limit(after(Some(before), limit)),
+            (Told::Nothing | Told::None, limit) => Told::Limit(limit),
+        };
+    }
+
+    /// What is left of the limit on registrations, if there is one of their own.
+    pub(super) fn registrations(&self) -> Option<RateLimit> {
+        match &*self.registrations.lock().unwrap_or_else(PoisonError::into_inner) {
+            Told::Limit(limit) => Some(limit.clone()),
+            Told::None => None,
+            Told::Nothing => Some(RateLimit {
+                resource: String::new(),
+                remaining: UNTOLD,
+                limit: UNTOLD,
+                reset: crate::clock::now().saturating_add(TOLD_WITHIN).unwrap_or(Timestamp::MAX),
+            }),
+        }
     }
 
     /// How long calls that can wait should, of the clients that `of` names: none is made with less than a fifth of the
     /// limit left.
     pub(super) fn spares(&self, of: impl Fn(&Bucket) -> bool) -> Option<Duration> {
         let now = crate::clock::now();
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known
             .iter()
             .filter(|((bucket, resource), limit)| {
@@ -68,6 +114,17 @@ impl RateLimits {
             .filter_map(|(_, limit)| Duration::try_from(limit.reset.duration_since(now)).ok())
             .filter(|left| !left.is_zero())
             .max()
+    }
+}
+
+/// What is known after an answer. Answers overtake each other: one that speaks of an earlier reset than is known and still
+/// to come is the older one, and until then what is left only falls.
+fn after(before: Option<&RateLimit>, limit: RateLimit) -> RateLimit {
+    match before {
+        Some(before) if limit.reset <= before.reset && before.reset > crate::clock::now() => {
+            RateLimit { remaining: limit.remaining.min(before.remaining), ..before.clone() }
+        }
+        Some(_) | None => limit,
     }
 }
 
