@@ -10,6 +10,7 @@ mod housekeeping;
 mod notices;
 mod quotas;
 pub mod sources;
+mod sweep;
 mod timed;
 pub mod wiring;
 
@@ -25,6 +26,7 @@ use runner_core::job::{JobKey, JobReport, Standing};
 use runner_core::plan::{Action, Plan, plan};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::clock;
 use crate::config::{Problem, Resolved};
@@ -90,6 +92,8 @@ impl Reconciler {
     pub async fn run(&mut self, stop: &CancellationToken) -> CallResult<()> {
         self.outside.spending.forget().await;
         self.quotas.forget(&*self.outside.records);
+        let sweeping = sweep::run(self.outside.clone(), self.resolved.subscribe());
+        let sweeping = AbortOnDropHandle::new(tokio::spawn(sweeping));
         let result = loop {
             let wake_at = match self.pass().await {
                 Ok(wake_at) => wake_at,
@@ -112,6 +116,7 @@ impl Reconciler {
             }
             tokio::time::sleep(COLLECT).await;
         };
+        drop(sweeping);
         self.notices.stop().await;
         self.executor.drain().await;
         result

@@ -243,7 +243,8 @@ fn intake(github: &GitHubSpec, origins: &mut Collector<'_>) -> Result<Intake, St
     }
     match spec {
         IntakeSpec::Webhook if github.poll_every.is_some() => {
-            Err("github.pollEvery is of no use without github.intake: poll: set that, or leave it out".to_owned())
+            Err("github.pollEvery is of no use without github.intake: poll: set that, or leave it out"
+                .to_owned())
         }
         IntakeSpec::Webhook => Ok(Intake::Webhook),
         IntakeSpec::Poll => {

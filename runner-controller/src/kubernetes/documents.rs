@@ -204,7 +204,8 @@ impl DocumentsInCluster {
 
     /// Writes how far one of them is.
     pub(super) async fn note_swept(&self, source: &str, hook: &str, to: Timestamp) -> CallResult<()> {
-        let patch: Patch<serde_json::Value> = Patch::Merge(json!({"status": {"swept": {hook: to.to_string()}}}));
+        let patch: Patch<serde_json::Value> =
+            Patch::Merge(json!({"status": {"swept": {hook: to.to_string()}}}));
         let patched =
             self.cluster.api::<RunnerSource>().patch_status(source, &PatchParams::default(), &patch).await;
         patched.map(drop).map_err(|error| call_error("write a RunnerSource's status", &error))

@@ -34,11 +34,7 @@ use crate::sqlite::{self, Location, Schema};
 const SCHEMA: Schema = Schema {
     what: "records",
     application_id: 0x5374_5265,
-    migrations: &[
-        include_str!("schema_1.sql"),
-        include_str!("schema_2.sql"),
-        include_str!("schema_3.sql"),
-    ],
+    migrations: &[include_str!("schema_1.sql"), include_str!("schema_2.sql"), include_str!("schema_3.sql")],
 };
 
 /// Records in one SQLite file. Clones share them.

@@ -103,7 +103,8 @@ impl Deliveries {
             call.unless = self.newest.tag(hook);
         }
         let answer = send(access, hook, call).await?;
-        let remedy = "only an App may read its hook's deliveries, and a token those of hooks that it administers";
+        let remedy =
+            "only an App may read its hook's deliveries, and a token those of hooks that it administers";
         if first {
             let read = |answer: &Answer| Ok((read_page(answer)?, true));
             let (page, _) = self.newest.take(hook.to_owned(), &answer, read, remedy)?;

@@ -109,7 +109,9 @@ impl Lists {
                 let last = listed.len() < PAGE;
                 let queued = listed.into_iter().filter(|job| job["status"] == "queued");
                 let told = queued.map(|job| {
-                    json!({"action": "queued", "workflow_job": job, "repository": of}).to_string().into_bytes()
+                    json!({"action": "queued", "workflow_job": job, "repository": of})
+                        .to_string()
+                        .into_bytes()
                 });
                 Ok((told.collect(), last))
             };

@@ -87,7 +87,9 @@ async fn more_branches_than_a_minute_holds_wait_for_the_next() {
     assert!(matches!(error.kind, CallErrorKind::Throttled(Some(_))), "{error}");
     assert_eq!((throttled_until(&gated), github.journal().entries().len()), (None, 0));
     let ahead = |seconds| now + SignedDuration::from_secs(seconds);
-    let CallErrorKind::Throttled(left) = gated.paced(Kind::Branch, ahead(20)).unwrap_err().kind else { unreachable!() };
+    let CallErrorKind::Throttled(left) = gated.paced(Kind::Branch, ahead(20)).unwrap_err().kind else {
+        unreachable!()
+    };
     assert_eq!(left, Some(Duration::from_secs(40)));
     gated.paced(Kind::Branch, ahead(60)).unwrap();
 }
