@@ -59,6 +59,8 @@ pub struct Outside {
     pub metrics: Arc<Metrics>,
     /// Why jobs wait, are refused or were given up, as of the last pass.
     pub waiting: watch::Sender<Arc<Waiting>>,
+    /// How many deliveries this process's intake has put off, as it grows.
+    pub put_off: watch::Receiver<u64>,
     /// What the ledger has charged to budgets.
     pub spending: SpendingMemory,
     /// How budgets stand, as of the last pass.

@@ -11,6 +11,7 @@ use runner_core::budget::Spending;
 use runner_core::health::Health;
 use runner_core::plan::{Hold, Snapshot};
 use runner_core::quota::Changes;
+use runner_core::setup::Registrations;
 
 use crate::config::{Installation, Resolved, resolve};
 use crate::ports::{Pods, Records};
@@ -38,8 +39,13 @@ pub struct View {
 
 impl Observer {
     /// Everything as last seen, or `None` while something has not been read once. `troubles`: sources at which no
-    /// runner can register now, and why.
-    pub fn observe(&self, held: HashMap<String, Hold>, troubles: &HashMap<String, String>) -> Option<View> {
+    /// runner can register now, and why. `registrations`: how many more those let register that have told.
+    pub fn observe(
+        &self,
+        held: HashMap<String, Hold>,
+        troubles: &HashMap<String, String>,
+        registrations: &HashMap<String, Registrations>,
+    ) -> Option<View> {
         let records = self.records.observe()?;
         let mut machines = self.groups.observe(&records.runners)?;
         let nodes = match &self.pods {
@@ -55,6 +61,11 @@ impl Observer {
         for (name, why) in troubles {
             if let Some(source) = resolved.setup.sources.get_mut(name) {
                 source.unavailable = Some(why.clone());
+            }
+        }
+        for (name, left) in registrations {
+            if let Some(source) = resolved.setup.sources.get_mut(name) {
+                source.registrations = Some(*left);
             }
         }
         let snapshot = Snapshot {

@@ -23,7 +23,8 @@ use secrecy::SecretString;
 pub use self::error::{CallError, CallErrorKind, CallResult, another_ledger};
 pub use self::ledger::{Charges, KeptLogs, Ledger, LedgerRow};
 pub use self::provider::{
-    CheckRun, Credential, Deregistered, JobReading, Provider, Published, RateLimit, Registration,
+    CheckRun, Credential, Delivery, DeliveryPage, Deregistered, HooksWanted, JobReading, OpenRun, Provider,
+    Published, RateLimit, Registration, RepositorySeen,
 };
 use crate::config::{Documents, Problem};
 
@@ -105,6 +106,15 @@ pub trait Records: Send + Sync {
     async fn secret(&self, name: &str) -> CallResult<HashMap<String, SecretString>>;
     /// Writes beside each document what keeps it from being used, or that nothing does.
     async fn note_problems(&self, problems: &[Problem]) -> CallResult<()>;
+    /// How far the deliveries of a source's hooks are accounted for, by the hook's name, as read from the store itself.
+    /// Nothing where the records have no place for that: then all that the source keeps is looked at again.
+    async fn swept(&self, _source: &str) -> CallResult<BTreeMap<String, Timestamp>> {
+        Ok(BTreeMap::new())
+    }
+    /// Keeps how far one hook's are.
+    async fn note_swept(&self, _source: &str, _hook: &str, _to: Timestamp) -> CallResult<()> {
+        Ok(())
+    }
     /// Writes beside each budget's document how it stands, where documents have a place for that; not at every change.
     async fn note_budgets(&self, _figures: &[Figures]) -> CallResult<()> {
         Ok(())

@@ -10,6 +10,7 @@ mod housekeeping;
 mod notices;
 mod quotas;
 pub mod sources;
+mod sweep;
 mod timed;
 pub mod wiring;
 
@@ -25,6 +26,7 @@ use runner_core::job::{JobKey, JobReport, Standing};
 use runner_core::plan::{Action, Plan, plan};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::clock;
 use crate::config::{Problem, Resolved};
@@ -90,6 +92,8 @@ impl Reconciler {
     pub async fn run(&mut self, stop: &CancellationToken) -> CallResult<()> {
         self.outside.spending.forget().await;
         self.quotas.forget(&*self.outside.records);
+        let sweeping = sweep::run(self.outside.clone(), self.resolved.subscribe());
+        let sweeping = AbortOnDropHandle::new(tokio::spawn(sweeping));
         let result = loop {
             let wake_at = match self.pass().await {
                 Ok(wake_at) => wake_at,
@@ -112,6 +116,7 @@ impl Reconciler {
             }
             tokio::time::sleep(COLLECT).await;
         };
+        drop(sweeping);
         self.notices.stop().await;
         self.executor.drain().await;
         result
@@ -121,7 +126,9 @@ impl Reconciler {
     async fn pass(&mut self) -> CallResult<Option<Timestamp>> {
         let now = clock::now();
         let troubles = self.outside.sources.troubles(now);
-        let Some(mut view) = self.observer.observe(self.executor.holds(), &troubles) else {
+        let registrations = self.outside.sources.registrations();
+        let observed = self.observer.observe(self.executor.holds(), &troubles, &registrations);
+        let Some(mut view) = observed else {
             return Ok(None);
         };
         self.health.note(&view.snapshot.runners, &view.snapshot.machines);

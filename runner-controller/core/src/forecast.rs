@@ -281,6 +281,7 @@ fn end_of(reason: &Reason) -> End<'_> {
         Reason::AwaitingApproval => (None, When::Unknown("somebody must approve it")),
         Reason::ConfirmingWithSource | Reason::ReadingBranch => (None, When::Within(ANSWER)),
         Reason::SourceUnavailable { .. } => (None, When::Unknown("its source is in trouble")),
+        Reason::RegistrationsSpent { until, .. } => (None, When::At(*until)),
         Reason::PlaceNotReady { .. } => (None, When::Unknown("no place is ready")),
         Reason::PlaceFull { place, until } => {
             let when = until.map_or(When::Unknown("its place has no room"), When::At);

@@ -288,6 +288,7 @@ pub fn told_to_all(reason: &Reason) -> Option<String> {
         | Reason::BudgetUnknown { .. }
         | Reason::ConfirmingWithSource
         | Reason::ReadingBranch
+        | Reason::RegistrationsSpent { .. }
         | Reason::NoPlace
         | Reason::PlaceUnknown { .. }
         | Reason::PlaceAmbiguous { .. }

@@ -10,6 +10,7 @@ mod jobs;
 mod keeping;
 mod kinds;
 mod reading;
+mod registrations;
 mod upkeep;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -19,6 +20,7 @@ use branches::Branches;
 use foldhash::HashMapExt as _;
 use jiff::Timestamp;
 use kinds::Views;
+use registrations::Left;
 use sha2::{Digest, Sha256};
 
 use crate::budget::{Budgets, Spending};
@@ -214,6 +216,7 @@ pub fn plan(snapshot: &Snapshot, now: Timestamp) -> Plan {
     let pairing = pairing::pair(&views.list, &snapshot.runners);
     let mut in_use = pass.in_use(&views);
     pass.quotas = pass.quotas(&views, &in_use);
+    pass.registrations = pass.registrations(&views, &in_use);
     pass.upkeep(&views, &pairing, &mut in_use.usage);
     pass.jobs(&views, &pairing, in_use);
     pass.finish(&views)
@@ -240,6 +243,8 @@ struct Pass<'a> {
     branches: Branches<'a>,
     /// What is used of Azure's quotas.
     quotas: Quotas<'a>,
+    /// How many more runners may register.
+    registrations: Left<'a>,
     /// Why jobs wait, by their place in the list of all.
     reasons: Vec<(usize, Arc<Reason>)>,
     /// The jobs that competed for room and wait, in the order in which they did, by their place in that list.
@@ -267,6 +272,7 @@ impl<'a> Pass<'a> {
             rooms,
             branches: Branches::of(snapshot),
             quotas: Quotas::default(),
+            registrations: Left::default(),
             budgets,
             reasons: Vec::new(),
             line: Vec::new(),

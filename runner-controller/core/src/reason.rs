@@ -43,6 +43,8 @@ pub enum Reason {
     ReadingBranch,
     /// No runner can register with the source now.
     SourceUnavailable { source: String, why: String },
+    /// As many runners register with the source as it lets register for now.
+    RegistrationsSpent { source: String, until: Timestamp },
     /// There is no place where a runner could run.
     NoPlace,
     /// The class names a place that does not exist.
@@ -117,7 +119,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every code, in the order of the enum.
-    pub const CODES: [&str; 44] = [
+    pub const CODES: [&str; 45] = [
         "InstallationFull",
         "ClassFull",
         "SizeFull",
@@ -130,6 +132,7 @@ impl Reason {
         "ConfirmingWithSource",
         "ReadingBranch",
         "SourceUnavailable",
+        "RegistrationsSpent",
         "NoPlace",
         "PlaceUnknown",
         "PlaceAmbiguous",
@@ -179,6 +182,7 @@ impl Reason {
             Reason::ConfirmingWithSource => "ConfirmingWithSource",
             Reason::ReadingBranch => "ReadingBranch",
             Reason::SourceUnavailable { .. } => "SourceUnavailable",
+            Reason::RegistrationsSpent { .. } => "RegistrationsSpent",
             Reason::NoPlace => "NoPlace",
             Reason::PlaceUnknown { .. } => "PlaceUnknown",
             Reason::PlaceAmbiguous { .. } => "PlaceAmbiguous",

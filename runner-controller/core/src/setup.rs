@@ -74,6 +74,8 @@ pub struct Source {
     pub name: String,
     /// Why no runner can register there now, in one line, if so.
     pub unavailable: Option<String>,
+    /// How many more runners it lets register, where it has told.
+    pub registrations: Option<Registrations>,
     /// Whether jobs of public repositories get runners.
     pub allow_public: bool,
     /// How long a job waits before its commit shows why; `None`: it never does.
@@ -84,6 +86,17 @@ pub struct Source {
     pub repositories: Vec<String>,
     /// Where runners for jobs of `owners` register.
     pub register_at: RegisterAt,
+}
+
+/// What a source lets register (GitHub: the limit of its own that `generate-jitconfig` has).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Registrations {
+    /// How many runners more, until `reset`.
+    pub left: u64,
+    /// How many from then on.
+    pub limit: u64,
+    /// When the limit is given anew.
+    pub reset: Timestamp,
 }
 
 /// Where runners for jobs of an owner register.

@@ -65,6 +65,7 @@ pub(crate) fn source(name: &str, owners: &[&str]) -> Source {
     Source {
         name: name.to_owned(),
         unavailable: None,
+        registrations: None,
         allow_public: false,
         notice_after: None,
         owners: owners.iter().map(|owner| (*owner).to_owned()).collect(),

@@ -117,6 +117,18 @@ pub struct ResolvedSource {
     pub owners: Vec<String>,
     /// Repositories served.
     pub repositories: Vec<String>,
+    /// How Stint hears of jobs.
+    pub intake: Intake,
+}
+
+/// How Stint hears of a source's jobs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Intake {
+    /// By deliveries that are sent to it.
+    #[default]
+    Webhook,
+    /// By reading the deliveries of the hook, at this interval.
+    Poll(SignedDuration),
 }
 
 /// A class, resolved, with what the planner does not need.

@@ -13,12 +13,17 @@ use runner_core::isolation::Isolation;
 use runner_core::setup::{RegisterAt, Settings, Setup, Source};
 
 use super::origins::{Collector, From};
-use super::source::{GitHubSpec, PublicRepositories, RegisterAtSpec};
-use super::{Documents, Installation, Problem, Resolved, ResolvedSource, RunnerSourceSpec, quantity};
+use super::source::{GitHubSpec, IntakeSpec, PublicRepositories, RegisterAtSpec};
+use super::{Documents, Installation, Intake, Problem, Resolved, ResolvedSource, RunnerSourceSpec, quantity};
 use crate::ports::VirtualNodeSeen;
 
 /// How long a job waits before it gets a check-run: about as long as a virtual node needs to start a runner.
 const NOTICE_AFTER: SignedDuration = SignedDuration::from_secs(60);
+/// How often deliveries are read where nothing is sent to Stint.
+const POLL_EVERY: SignedDuration = SignedDuration::from_secs(5);
+/// The least and the most of that.
+const POLL_BOUNDS: (SignedDuration, SignedDuration) =
+    (SignedDuration::from_secs(2), SignedDuration::from_mins(5));
 /// Where a source says where its runners register.
 const REGISTER_AT: &str = "github.registerAt";
 
@@ -175,6 +180,7 @@ fn source(
     origins.note("github.secretRef", &github.secret_ref, From::Document);
     let api_url =
         origins.or_default("github.apiUrl", github.api_url.as_ref(), "https://api.github.com".to_owned());
+    let intake = intake(github, origins)?;
     let runner_group_id = origins.or_default("github.runnerGroupId", github.runner_group_id.as_ref(), 1);
     let register_at = github.register_at.unwrap_or_default();
     // A group restricts repositories and workflows, and a repository's own runners are in none: only an admin may choose
@@ -199,6 +205,7 @@ fn source(
     let planner = Source {
         name: name.to_owned(),
         unavailable: None,
+        registrations: None,
         allow_public: public == PublicRepositories::Allow,
         notice_after: notice_after(github, origins)?,
         owners: github.owners.clone(),
@@ -214,8 +221,37 @@ fn source(
         ca_bundle: github.ca_bundle.clone(),
         owners: github.owners.clone(),
         repositories: github.repositories.clone(),
+        intake,
     };
     Ok((planner, resolved))
+}
+
+/// How Stint hears of jobs.
+fn intake(github: &GitHubSpec, origins: &mut Collector<'_>) -> Result<Intake, String> {
+    let spec = github.intake.unwrap_or_default();
+    let word = match spec {
+        IntakeSpec::Webhook => "webhook",
+        IntakeSpec::Poll => "poll",
+    };
+    origins.note("github.intake", word, given(github.intake.is_some()));
+    let every = match &github.poll_every {
+        Some(text) => quantity::duration(text).map_err(|error| format!("github.pollEvery: {error}"))?,
+        None => POLL_EVERY,
+    };
+    if every < POLL_BOUNDS.0 || every > POLL_BOUNDS.1 {
+        return Err(format!("github.pollEvery: {every:#} is out of bounds: write a time from 2s to 5m"));
+    }
+    match spec {
+        IntakeSpec::Webhook if github.poll_every.is_some() => {
+            Err("github.pollEvery is of no use without github.intake: poll: set that, or leave it out"
+                .to_owned())
+        }
+        IntakeSpec::Webhook => Ok(Intake::Webhook),
+        IntakeSpec::Poll => {
+            origins.note("github.pollEvery", format!("{every:#}"), given(github.poll_every.is_some()));
+            Ok(Intake::Poll(every))
+        }
+    }
 }
 
 /// How long a job waits before its commit shows why; `None`: it never does.

@@ -2,6 +2,8 @@
 
 #![expect(clippy::duplicated_attributes, reason = "every printer column of a kind names its own type")]
 
+use std::collections::BTreeMap;
+
 use kube::{CustomResource, KubeSchema};
 use runner_core::setup::RegisterAt;
 use schemars::JsonSchema;
@@ -17,7 +19,7 @@ use serde::{Deserialize, Serialize};
     category = "stint",
     derive = "PartialEq",
     derive = "Default",
-    status = "DocumentStatus",
+    status = "SourceStatus",
     doc = "Where jobs come from and where runners register.",
     printcolumn(name = "Owners", type_ = "string", json_path = ".spec.github.owners"),
     printcolumn(name = "Repositories", type_ = "string", json_path = ".spec.github.repositories"),
@@ -47,13 +49,20 @@ pub struct GitHubSpec {
     #[schemars(length(max = 1000), inner(regex(pattern = "^[^/ ]+/[^/ ]+$")))]
     pub repositories: Vec<String>,
     /// Name of the Secret with `appId` and `privateKey` of a GitHub App, or `token`; and `webhookSecret`, besides
-    /// which `webhookSecretNext` may stand while secrets are rotated.
+    /// which `webhookSecretNext` may stand while secrets are rotated. With `intake: poll` no webhookSecret is needed.
     #[schemars(length(min = 1))]
     pub secret_ref: String,
     /// Base URL of the REST API. Default: https://api.github.com; GitHub Enterprise Server: https://HOST/api/v3.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = "^https?://"))]
     pub api_url: Option<String>,
+    /// How Stint hears of jobs. Default: webhook.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub intake: Option<IntakeSpec>,
+    /// How often the hook's deliveries are read with `intake: poll`, as `5s` or `1m`: 2 s to 5 min. Default: 5s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 2, max = 20))]
+    pub poll_every: Option<String>,
     /// Runner group in which runners register. Default: 1, the default group.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
@@ -77,6 +86,17 @@ pub struct GitHubSpec {
     /// PEM certificates to trust besides the public ones, for GitHub Enterprise Server or an inspecting proxy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_bundle: Option<String>,
+}
+
+/// How Stint hears of jobs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum IntakeSpec {
+    /// GitHub sends deliveries to Stint; those that are lost are read from GitHub.
+    #[default]
+    Webhook,
+    /// Stint reads every delivery of the hook from GitHub, wherever GitHub sends it: nothing has to reach Stint.
+    Poll,
 }
 
 /// Where runners for jobs of an organization register.
@@ -135,4 +155,19 @@ pub struct DocumentStatus {
     /// The problem, in one line with the remedy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
+}
+
+/// What Stint found of a RunnerSource, and how far it has read.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SourceStatus {
+    /// `True` where the document is in use, `False` where a problem keeps it from being used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready: Option<String>,
+    /// The problem, in one line with the remedy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+    /// By hook: every delivery that GitHub made before this moment is accounted for.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub swept: BTreeMap<String, String>,
 }

@@ -44,8 +44,14 @@ pub(super) fn event_word(headers: &HeaderMap) -> &'static str {
     }
 }
 
-fn event(headers: &HeaderMap) -> Option<&str> {
+/// The name of a delivery's event.
+pub(super) fn event(headers: &HeaderMap) -> Option<&str> {
     headers.get(EVENT_HEADER)?.to_str().ok()
+}
+
+/// A delivery's id, which a redelivery keeps.
+pub(super) fn guid(headers: &HeaderMap) -> Option<&str> {
+    headers.get(DELIVERY_HEADER)?.to_str().ok()
 }
 
 #[derive(Deserialize)]
@@ -58,17 +64,18 @@ struct Payload {
     repository: Value,
 }
 
-/// Reads a delivery whose signature holds.
+/// Reads a delivery that is believed.
 ///
 /// # Errors
 /// One line that names what is missing or wrong.
 pub(super) fn read(
-    headers: &HeaderMap,
+    event: Option<&str>,
+    guid: Option<&str>,
     body: &[u8],
     source: &str,
     now: Timestamp,
 ) -> Result<Delivery, String> {
-    match event(headers) {
+    match event {
         Some("workflow_job") => {}
         Some("ping") => return Ok(Delivery::Ping),
         Some(_) => return Ok(Delivery::Unused("Stint has no use for this event")),
@@ -93,7 +100,7 @@ pub(super) fn read(
         attempt: attempt(&job["run_attempt"])?,
     };
     let fact = JobFact {
-        id: fact_id(headers, body),
+        id: fact_id(guid, body),
         action,
         heard_at: now,
         runner: runner(job),
@@ -194,8 +201,7 @@ fn runner(job: &Value) -> Option<String> {
 ///
 /// The header is not signed, so only what a GUID is made of passes: nothing that could be taken for an answer which
 /// Stint read from the source itself ([`runner_core::job::READ_PREFIX`]).
-fn fact_id(headers: &HeaderMap, body: &[u8]) -> String {
-    let guid = headers.get(DELIVERY_HEADER).and_then(|value| value.to_str().ok());
+fn fact_id(guid: Option<&str>, body: &[u8]) -> String {
     let plain = |guid: &&str| {
         (MIN_DELIVERY_ID..=MAX_DELIVERY_ID).contains(&guid.len())
             && guid.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-')

@@ -7,6 +7,7 @@
 //! Order of checks: source, size and time of the body, signature, event, JSON, repository, labels.
 
 mod github;
+pub mod recovered;
 mod signature;
 
 use std::collections::HashMap;
@@ -76,9 +77,15 @@ pub struct IntakeState {
     metrics: Arc<Metrics>,
     memory: Arc<Semaphore>,
     warned: Arc<Mutex<Option<Instant>>>,
+    put_off: watch::Sender<u64>,
 }
 
 impl IntakeState {
+    /// How many deliveries were put off, as it grows: they are lost unless somebody looks for them at their source.
+    pub fn put_off(&self) -> watch::Receiver<u64> {
+        self.put_off.subscribe()
+    }
+
     /// Says that a delivery was turned away, though not each time: anybody can send them.
     fn warn_of_turned_away(&self, name: &str, known: bool) {
         let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
@@ -105,7 +112,14 @@ impl IntakeState {
         rules: watch::Receiver<Arc<IntakeRules>>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Self { records, rules, metrics, memory: Arc::new(body::memory(MEMORY)), warned: Arc::default() }
+        Self {
+            records,
+            rules,
+            metrics,
+            memory: Arc::new(body::memory(MEMORY)),
+            warned: Arc::default(),
+            put_off: watch::Sender::default(),
+        }
     }
 }
 
@@ -120,6 +134,9 @@ async fn receive(State(state): State<IntakeState>, Path(name): Path<String>, req
     state.metrics.delivery(known.then_some(name.as_str()), event, outcome);
     if matches!(outcome, DeliveryOutcome::Unauthorized | DeliveryOutcome::UnknownSource) {
         state.warn_of_turned_away(&name, known);
+    }
+    if outcome == DeliveryOutcome::Unavailable {
+        state.put_off.send_modify(|count| *count = count.wrapping_add(1));
     }
     answer
 }
@@ -208,22 +225,34 @@ async fn take(
     let bounds = BodyBounds { limit: MAX_BODY, within: BODY_WITHIN, memory: &state.memory };
     let (bytes, _memory) = body::read(&parts.headers, body, bounds).await?;
     verify(&parts.headers, &bytes, &source.secrets)?;
-    let delivery = github::read(&parts.headers, &bytes, name, crate::clock::now())
+    let (event, guid) = (github::event(&parts.headers), github::guid(&parts.headers));
+    let delivery = github::read(event, guid, &bytes, name, crate::clock::now())
         .map_err(|problem| Turned::new(StatusCode::BAD_REQUEST, DeliveryOutcome::Malformed, problem))?;
     let told = match delivery {
         Delivery::Ping => return Err(Turned::new(StatusCode::OK, DeliveryOutcome::Ignored, "pong")),
         Delivery::Unused(why) => return Err(Turned::ignored(why)),
         Delivery::Told(told) => told,
     };
-    let what = &told.description;
-    if !source.serves(&what.owner, &what.repository) {
-        return Err(Turned::ignored(format_args!("the source does not list {}", what.repository)));
-    }
-    if !claimed(&what.labels, &rules.classes) && !already_stored(&*state.records, &told) {
-        return Err(Turned::ignored("its labels ask for no runner of ours"));
-    }
+    of_use(&*state.records, rules, source, &told).map_err(Turned::ignored)?;
     let told_at = tokio::time::timeout(STORE_WITHIN, state.records.tell(&told)).await;
     stored(&told, told_at.ok())
+}
+
+/// Whether a fact is about a job that Stint may have a use for, or why not.
+fn of_use(
+    records: &dyn Records,
+    rules: &IntakeRules,
+    source: &IntakeSource,
+    told: &Told,
+) -> Result<(), String> {
+    let what = &told.description;
+    if !source.serves(&what.owner, &what.repository) {
+        return Err(format!("the source does not list {}", what.repository));
+    }
+    if !claimed(&what.labels, &rules.classes) && !already_stored(records, told) {
+        return Err("its labels ask for no runner of ours".to_owned());
+    }
+    Ok(())
 }
 
 fn verify(headers: &HeaderMap, body: &[u8], secrets: &[SecretString]) -> Result<(), Turned> {

@@ -194,6 +194,24 @@ impl DocumentsInCluster {
         first
     }
 
+    /// How far a source's hooks are swept, as its document says.
+    pub(super) async fn swept(&self, source: &str) -> CallResult<BTreeMap<String, Timestamp>> {
+        let read = self.cluster.api::<RunnerSource>().get(source).await;
+        let document = read.map_err(|error| call_error("read a RunnerSource", &error))?;
+        let swept = document.status.unwrap_or_default().swept;
+        // What somebody has made unreadable is read from the source again.
+        Ok(swept.into_iter().filter_map(|(hook, to)| Some((hook, to.parse().ok()?))).collect())
+    }
+
+    /// Writes how far one of them is.
+    pub(super) async fn note_swept(&self, source: &str, hook: &str, to: Timestamp) -> CallResult<()> {
+        let patch: Patch<serde_json::Value> =
+            Patch::Merge(json!({"status": {"swept": {hook: to.to_string()}}}));
+        let patched =
+            self.cluster.api::<RunnerSource>().patch_status(source, &PatchParams::default(), &patch).await;
+        patched.map(drop).map_err(|error| call_error("write a RunnerSource's status", &error))
+    }
+
     fn figures(&self) -> MutexGuard<'_, HashMap<String, (Figures, Timestamp)>> {
         self.figures.lock().unwrap_or_else(PoisonError::into_inner)
     }

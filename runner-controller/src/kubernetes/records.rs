@@ -375,6 +375,14 @@ impl Records for KubernetesRecords {
         self.documents.note_problems(problems).await
     }
 
+    async fn swept(&self, source: &str) -> CallResult<BTreeMap<String, Timestamp>> {
+        self.documents.swept(source).await
+    }
+
+    async fn note_swept(&self, source: &str, hook: &str, to: Timestamp) -> CallResult<()> {
+        self.documents.note_swept(source, hook, to).await
+    }
+
     async fn note_budgets(&self, figures: &[Figures]) -> CallResult<()> {
         self.documents.note_budgets(figures).await
     }

@@ -35,7 +35,12 @@ use crate::sqlite::{self, Location, Schema};
 const SCHEMA: Schema = Schema {
     what: "records",
     application_id: 0x5374_5265,
-    migrations: &[include_str!("schema_1.sql"), include_str!("schema_2.sql"), include_str!("schema_4.sql")],
+    migrations: &[
+        include_str!("schema_1.sql"),
+        include_str!("schema_2.sql"),
+        include_str!("schema_3.sql"),
+        include_str!("schema_4.sql"),
+    ],
 };
 
 /// Records in one SQLite file. Clones share them.
@@ -219,6 +224,22 @@ impl Records for LocalRecords {
     async fn note_problems(&self, _problems: &[Problem]) -> CallResult<()> {
         // There is nothing beside a file to write to: the log tells.
         Ok(())
+    }
+
+    async fn swept(&self, source: &str) -> CallResult<BTreeMap<String, Timestamp>> {
+        let reading = async {
+            let mut connection = self.inner.pool.acquire().await?;
+            store::swept(&mut connection, source).await
+        };
+        reading.await.map_err(|error| error.during("cannot read how far a source is swept"))
+    }
+
+    async fn note_swept(&self, source: &str, hook: &str, to: Timestamp) -> CallResult<()> {
+        let (source, hook) = (source.to_owned(), hook.to_owned());
+        self.write("cannot keep how far a source is swept", move |db, _| {
+            async move { Ok((store::note_swept(db, &source, &hook, to).await?, Change::Nothing)) }.boxed()
+        })
+        .await
     }
 
     fn runner(&self, name: &str) -> Option<Runner> {

@@ -247,6 +247,34 @@ pub(super) async fn credential(
         .collect()
 }
 
+pub(super) async fn swept(
+    db: &mut SqliteConnection,
+    source: &str,
+) -> StoreResult<BTreeMap<String, Timestamp>> {
+    let rows: Vec<(String, String)> =
+        sqlx::query_as("SELECT hook, until FROM swept WHERE source = ?").bind(source).fetch_all(db).await?;
+    // What cannot be read is swept again.
+    Ok(rows.into_iter().filter_map(|(hook, until)| Some((hook, until.parse().ok()?))).collect())
+}
+
+pub(super) async fn note_swept(
+    db: &mut SqliteConnection,
+    source: &str,
+    hook: &str,
+    to: Timestamp,
+) -> StoreResult<()> {
+    sqlx::query(
+        "INSERT INTO swept (source, hook, until) VALUES (?, ?, ?)
+         ON CONFLICT (source, hook) DO UPDATE SET until = excluded.until",
+    )
+    .bind(source)
+    .bind(hook)
+    .bind(to.to_string())
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
 /// Makes this process the one whose reservations count, and reads what another one may have written.
 pub(super) async fn take_over(db: &mut SqliteConnection, epoch: &mut i64) -> StoreResult<Change> {
     let (stored, current) = load(&mut *db).await?;

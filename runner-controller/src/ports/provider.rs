@@ -8,9 +8,10 @@ use jiff::Timestamp;
 use runner_core::job::{JobAction, JobDescription, JobKey};
 use runner_core::notice::{Stage, Text};
 use runner_core::setup::Scope;
+use runner_core::sweep::{Attempt, Page};
 use secrecy::SecretString;
 
-use super::CallResult;
+use super::{CallError, CallErrorKind, CallResult};
 
 /// A source of jobs, where runners register.
 #[async_trait]
@@ -33,6 +34,35 @@ pub trait Provider: Send + Sync {
     /// # Errors
     /// `Refused` where the source does not let Stint publish at all, with what would have to be granted.
     async fn publish(&self, notice: &CheckRun) -> CallResult<Published>;
+    /// The repositories of an account that the source lets Stint see, in no particular order.
+    ///
+    /// # Errors
+    /// `Refused` where the source does not let Stint list them, with what would have to be granted.
+    async fn repositories(&self, owner: &str) -> CallResult<Vec<RepositorySeen>>;
+    /// The hooks that bring deliveries to Stint and of which the source shows the deliveries, as names that the two calls
+    /// below take. None where the source has no such thing.
+    ///
+    /// # Errors
+    /// `Refused` where the source does not let Stint look, with what would have to be granted.
+    async fn hooks(&self, _wanted: &HooksWanted) -> CallResult<Vec<String>> {
+        Ok(Vec::new())
+    }
+    /// A page of a hook's deliveries, the latest record first.
+    async fn deliveries(&self, hook: &str, _page: &Page) -> CallResult<DeliveryPage> {
+        Err(no_deliveries(hook))
+    }
+    /// What a delivery said; `None` if the source no longer keeps it.
+    async fn delivery(&self, hook: &str, _id: u64) -> CallResult<Option<Delivery>> {
+        Err(no_deliveries(hook))
+    }
+    /// The runs of a repository that are not over: any of their jobs may be queued.
+    async fn open_runs(&self, _repository: &str) -> CallResult<Vec<OpenRun>> {
+        Ok(Vec::new())
+    }
+    /// The queued jobs of such a run, each in the form of the delivery that tells of it.
+    async fn queued_jobs(&self, _repository: &str, _run: &OpenRun) -> CallResult<Vec<Vec<u8>>> {
+        Ok(Vec::new())
+    }
 
     /// What the source last said is left of each of its rate limits.
     fn rate_limits(&self) -> Vec<RateLimit> {
@@ -40,6 +70,14 @@ pub trait Provider: Send + Sync {
     }
     /// How long calls that can wait should, so that enough are left for runners; `None`: not at all.
     fn spares_calls_for(&self) -> Option<Duration> {
+        None
+    }
+    /// The same for calls about hooks, which may come under a limit of their own.
+    fn spares_calls_about_hooks_for(&self) -> Option<Duration> {
+        self.spares_calls_for()
+    }
+    /// What is left of the limit on registrations, where they have one of their own and the source has told of it.
+    fn registrations(&self) -> Option<RateLimit> {
         None
     }
     /// Whether a job runs the code of a protected branch, where that is still believed and needs no call.
@@ -120,6 +158,61 @@ pub enum Published {
     As(String),
     /// The source knows no such commit, or what was shown has been removed: nothing can be shown of this job.
     Nowhere,
+}
+
+/// A repository, as its source lists it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RepositorySeen {
+    /// Its name, as `owner/name`.
+    pub full_name: String,
+    /// When somebody last pushed to it, by the source's clock, where it says so.
+    pub pushed_at: Option<Timestamp>,
+}
+
+fn no_deliveries(hook: &str) -> CallError {
+    CallError::new(CallErrorKind::Refused, format!("the source shows no deliveries of hook {hook}"))
+}
+
+/// Which hooks are looked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HooksWanted {
+    /// Name of the source, with which the path ends that deliveries are sent to.
+    pub source: String,
+    /// Whether the App's hook may send them anywhere.
+    pub anywhere: bool,
+    /// Accounts whose hooks are looked through.
+    pub owners: Vec<String>,
+    /// Repositories (`owner/name`) whose hooks are looked through.
+    pub repositories: Vec<String>,
+}
+
+/// A page of a hook's deliveries.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeliveryPage {
+    /// The attempts on it.
+    pub attempts: Vec<Attempt>,
+    /// What the source calls the next page, if there is one.
+    pub next: Option<String>,
+}
+
+/// A delivery, read from the source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// Its guid.
+    pub guid: String,
+    /// The event, in the source's word.
+    pub event: String,
+    /// The body.
+    pub payload: Vec<u8>,
+}
+
+/// A run that is not over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenRun {
+    /// The source's id of it.
+    pub id: u64,
+    /// Its repository in the source's own form, for the jobs' deliveries.
+    pub repository: String,
 }
 
 /// What is left of one of a source's rate limits.

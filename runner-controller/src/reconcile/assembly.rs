@@ -70,8 +70,10 @@ impl Assembly {
         let resolved = watch::Sender::new(None);
         let waiting = watch::Sender::default();
         let budgets = watch::Sender::default();
-        let public = intake::router(IntakeState::new(records.clone(), sources.rules(), metrics.clone()))
-            .merge(agent::router(AgentState::new(records.clone(), ledger.clone())));
+        let intake = IntakeState::new(records.clone(), sources.rules(), metrics.clone());
+        let put_off = intake.put_off();
+        let public =
+            intake::router(intake).merge(agent::router(AgentState::new(records.clone(), ledger.clone())));
         let observer = Arc::new(Observer {
             records: records.clone(),
             pods: pods.clone(),
@@ -89,6 +91,7 @@ impl Assembly {
             installation,
             metrics,
             waiting,
+            put_off,
             spending: SpendingMemory::default(),
             budgets,
         });

@@ -9,14 +9,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use runner_core::setup::Registrations;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::{Notify, watch};
 
-use self::gated::{Gated, Pace};
+use self::gated::{Gated, Paces};
 use crate::clock;
-use crate::config::{Problem, Resolved, ResolvedSource};
+use crate::config::{Intake, Problem, Resolved, ResolvedSource};
 use crate::intake::{IntakeRules, IntakeSource};
-use crate::ports::{CallError, CallErrorKind, CallResult, Provider, Records};
+use crate::ports::{CallError, CallErrorKind, CallResult, Provider, RateLimit, Records};
 use crate::providers::github::{GitHubAuth, GitHubProvider, GitHubSettings};
 use crate::telemetry::Metrics;
 
@@ -51,7 +52,45 @@ struct Entry {
     trouble: Option<(Timestamp, String)>,
     /// The source wants no calls at all before this.
     throttled_until: Option<Timestamp>,
-    branches_read: Pace,
+    /// How often in a row it wanted none without saying for how long.
+    unsaid: u32,
+    paces: Paces,
+}
+
+impl Entry {
+    /// An entry of which nothing is known yet.
+    fn new(
+        resolved: Arc<ResolvedSource>,
+        secret: HashMap<String, SecretString>,
+        provider: Result<Arc<dyn Provider>, String>,
+    ) -> Self {
+        let (provider, problem) = match provider {
+            Ok(provider) => (Some(provider), None),
+            Err(problem) => (None, Some(problem)),
+        };
+        Self {
+            resolved,
+            secret,
+            provider,
+            problem,
+            trouble: None,
+            throttled_until: None,
+            unsaid: 0,
+            paces: Paces::default(),
+        }
+    }
+
+    /// Whether the source takes calls.
+    fn open(&self, name: &str) -> CallResult<()> {
+        let left = self.throttled_until.map(|until| until.duration_since(clock::now()));
+        match left.and_then(|left| Duration::try_from(left).ok()).filter(|left| !left.is_zero()) {
+            Some(left) => {
+                let message = format!("source {name} wants no calls for another {} s", left.as_secs());
+                Err(CallError::new(CallErrorKind::Throttled(Some(left)), message))
+            }
+            None => Ok(()),
+        }
+    }
 }
 
 impl Sources {
@@ -95,12 +134,7 @@ impl Sources {
             .provider
             .clone()
             .ok_or_else(|| unusable(entry.problem.as_deref().unwrap_or("it cannot be used")))?;
-        let left = entry.throttled_until.map(|until| until.duration_since(clock::now()));
-        if let Some(left) = left.and_then(|left| Duration::try_from(left).ok()).filter(|left| !left.is_zero())
-        {
-            let message = format!("source {name} wants no calls for another {} s", left.as_secs());
-            return Err(CallError::new(CallErrorKind::Throttled(Some(left)), message));
-        }
+        entry.open(name)?;
         Ok(Arc::new(Gated {
             provider,
             entries: self.entries.clone(),
@@ -120,6 +154,17 @@ impl Sources {
                 entry.problem.clone().or(trouble).map(|why| (name.clone(), why))
             })
             .collect()
+    }
+
+    /// What is left of each source's limit on registrations, where it has told of one.
+    pub fn registrations(&self) -> HashMap<String, Registrations> {
+        let entries = self.lock();
+        let told = entries.iter().filter_map(|(name, entry)| {
+            let limit = entry.provider.as_ref()?.registrations()?;
+            let RateLimit { remaining: left, limit, reset, .. } = limit;
+            Some((name.clone(), Registrations { left, limit, reset }))
+        });
+        told.collect()
     }
 
     /// What keeps sources from being used.
@@ -189,19 +234,8 @@ impl Sources {
                             && same_secret(&entry.secret, &secret)
                     });
                     if !same {
-                        let (provider, problem) = match (self.connect)(source, &secret) {
-                            Ok(provider) => (Some(provider), None),
-                            Err(problem) => (None, Some(problem)),
-                        };
-                        let entry = Entry {
-                            resolved: source.clone(),
-                            secret,
-                            provider,
-                            problem,
-                            trouble: None,
-                            throttled_until: None,
-                            branches_read: Pace::default(),
-                        };
+                        let provider = (self.connect)(source, &secret);
+                        let entry = Entry::new(source.clone(), secret, provider);
                         entries.insert(name.clone(), entry);
                     }
                 }
@@ -220,15 +254,7 @@ impl Sources {
                     let works =
                         known.is_some_and(|entry| entry.resolved == *source && entry.provider.is_some());
                     if !works {
-                        let entry = Entry {
-                            resolved: source.clone(),
-                            secret: HashMap::new(),
-                            provider: None,
-                            problem: Some(message),
-                            trouble: None,
-                            throttled_until: None,
-                            branches_read: Pace::default(),
-                        };
+                        let entry = Entry::new(source.clone(), HashMap::new(), Err(message));
                         entries.insert(name.clone(), entry);
                     }
                 }
@@ -298,7 +324,8 @@ pub fn client(
         (None, Some(_), _) => return Err(missing("appId is missing beside privateKey")),
         (None, None, None) => return Err(missing("it holds neither appId and privateKey nor token")),
     };
-    if of("webhookSecret").is_none() && of("webhookSecretNext").is_none() {
+    let unsigned = of("webhookSecret").is_none() && of("webhookSecretNext").is_none();
+    if unsigned && source.intake == Intake::Webhook {
         return Err(missing("webhookSecret is missing, so that no delivery can be verified"));
     }
     let settings = GitHubSettings {

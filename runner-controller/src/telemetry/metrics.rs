@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::{Family, MetricConstructor};
@@ -99,6 +100,11 @@ struct RateLabels {
     resource: Name,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SourceLabels {
+    source: Name,
+}
+
 /// How a call's histogram is made.
 #[derive(Clone)]
 struct CallBuckets;
@@ -126,6 +132,9 @@ pub struct Metrics {
     leader: Gauge<i64, AtomicI64>,
     strays: Gauge<i64, AtomicI64>,
     rate: Family<RateLabels, Gauge>,
+    recovered: Family<SourceLabels, Counter>,
+    adopted: Family<SourceLabels, Counter>,
+    swept: Family<SourceLabels, Gauge>,
     budget_spent: Family<BudgetLabels, Gauge<f64, AtomicU64>>,
     budget_reserved: Family<BudgetLabels, Gauge<f64, AtomicU64>>,
     budget_amount: Family<BudgetLabels, Gauge<f64, AtomicU64>>,
@@ -156,6 +165,9 @@ impl Metrics {
             leader: Gauge::default(),
             strays: Gauge::default(),
             rate: Family::default(),
+            recovered: Family::default(),
+            adopted: Family::default(),
+            swept: Family::default(),
             budget_spent: Family::default(),
             budget_reserved: Family::default(),
             budget_amount: Family::default(),
@@ -192,6 +204,13 @@ impl Metrics {
         registry.register("leader", "1 in the replica that acts", metrics.leader.clone());
         let help = "Calls left of a rate limit, as GitHub last said";
         registry.register("github_rate_remaining", help, metrics.rate.clone());
+        let help = "Deliveries that were read from their source, since none of its attempts arrived";
+        registry.register("deliveries_recovered", help, metrics.recovered.clone());
+        let help = "Queued jobs that were found at their source, since nothing was told of them";
+        registry.register("jobs_adopted", help, metrics.adopted.clone());
+        let help = "When the last complete sweep over a source's deliveries began, in seconds since 1970; its age \
+                    is the time since. In the replica that acts";
+        registry.register("deliveries_swept_timestamp_seconds", help, metrics.swept.clone());
         let help = "Billed in a budget's present day or month; absent while that is not known";
         registry.register("budget_spent", help, metrics.budget_spent.clone());
         let help = "What runners that are not billed yet are expected to cost under a budget";
@@ -314,6 +333,25 @@ impl Metrics {
         }
     }
 
+    /// Deliveries of a source were recovered.
+    pub fn recovered(&self, source: &str, count: u64) {
+        self.recovered.get_or_create(&SourceLabels { source: source.into() }).inc_by(count);
+    }
+
+    /// Jobs of a source were adopted.
+    pub fn adopted(&self, source: &str, count: u64) {
+        self.adopted.get_or_create(&SourceLabels { source: source.into() }).inc_by(count);
+    }
+
+    /// When a source's last complete sweep began; `None`: this replica sweeps it no longer.
+    pub fn set_swept(&self, source: &str, at: Option<Timestamp>) {
+        let labels = SourceLabels { source: source.into() };
+        match at {
+            Some(at) => drop(self.swept.get_or_create(&labels).set(at.as_second())),
+            None => drop(self.swept.remove(&labels)),
+        }
+    }
+
     /// What is left of a rate limit. `resource` is GitHub's own word, of which there are few.
     pub fn set_github_rate(&self, source: &str, resource: &str, remaining: u64) {
         let labels = RateLabels { source: source.into(), resource: resource.into() };
@@ -343,6 +381,11 @@ mod tests {
         metrics.torn_down(Duration::from_secs(7));
         metrics.billed("stint", "aci", 61, Decimal::new(125, 3), "USD");
         metrics.set_leader(true);
+        metrics.recovered("acme", 3);
+        metrics.adopted("acme", 2);
+        metrics.set_swept("acme", Timestamp::from_second(1_700_000_000).ok());
+        metrics.set_swept("gone", Timestamp::from_second(1_700_000_000).ok());
+        metrics.set_swept("gone", None);
         metrics.set_github_rate("acme", "core", 4999);
         let budget = runner_core::budget::Figures {
             budget: "team".to_owned(),
@@ -373,6 +416,9 @@ mod tests {
             r#"stint_billed_seconds_total{class="stint",place="aci"} 61"#,
             r#"stint_cost_total{class="stint",place="aci",currency="USD"} 0.125"#,
             "stint_leader 1",
+            r#"stint_deliveries_recovered_total{source="acme"} 3"#,
+            r#"stint_jobs_adopted_total{source="acme"} 2"#,
+            r#"stint_deliveries_swept_timestamp_seconds{source="acme"} 1700000000"#,
             r#"stint_budget_spent{budget="team"} 2.5"#,
             r#"stint_budget_reserved{budget="team"} 0.125"#,
             r#"stint_budget_amount{budget="new"} 10.0"#,
@@ -380,6 +426,7 @@ mod tests {
         ] {
             assert!(text.lines().any(|have| have == line), "{line} is missing in\n{text}");
         }
+        assert!(!text.contains(r#"source="gone""#), "another replica sweeps it now");
         assert!(!text.contains(r#"stint_budget_spent{budget="new"}"#), "what is not known is not 0");
     }
 

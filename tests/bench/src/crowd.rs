@@ -119,6 +119,7 @@ fn setup() -> Setup {
     let source = Source {
         name: "acme".to_owned(),
         unavailable: None,
+        registrations: None,
         allow_public: false,
         notice_after: None,
         owners: (0..20).map(|owner| format!("owner-{owner}")).collect(),

@@ -112,7 +112,7 @@ impl<'a> Pass<'a> {
                     None => self.compete(&candidate, &mut usage),
                 };
                 if let Outcome::Wait(reason) = &outcome
-                    && !matches!(**reason, Reason::ConfirmingWithSource)
+                    && !matches!(**reason, Reason::ConfirmingWithSource | Reason::RegistrationsSpent { .. })
                 {
                     refused.entry(candidate.profile).or_insert_with(|| reason.clone());
                     self.keep_room(&candidate, reason, &mut kept, &mut usage);
@@ -214,18 +214,24 @@ impl<'a> Pass<'a> {
             Err(reason) => return Outcome::wait(reason),
         };
         let (view, wants) = (candidate.waiting.view, candidate.wants);
+        let source = view.job.key.source.as_str();
+        if let Err(spent) = self.may_register(source) {
+            return Outcome::Wait(spent);
+        }
         // Last, so that only as many jobs are asked about as there is room for.
         if let Some(due) = self.confirm_from(view) {
             if self.read_from(view, due) {
                 usage.take(profile, amount, Some(&place.name));
                 self.rooms.take(&place.name);
                 self.quotas.take(place, candidate.size);
+                self.registers(source);
             }
             return Outcome::wait(Reason::ConfirmingWithSource);
         }
         usage.take(profile, amount, Some(&place.name));
         self.rooms.take(&place.name);
         self.quotas.take(place, candidate.size);
+        self.registers(source);
         Outcome::Start(Box::new(NewRunner {
             name: self.next_name(view),
             job: view.job.key.clone(),
@@ -265,6 +271,7 @@ impl<'a> Pass<'a> {
             let stored = &view.job.report;
             let since = stored.ended_at.filter(|_| stored.standing == Standing::GivenUp);
             says.ended_at = Some(since.unwrap_or(self.now));
+            self.read_unserved(view);
             if self.report(index, view, says, Some(reason)) {
                 self.expire(view, self.long_over(view));
             }

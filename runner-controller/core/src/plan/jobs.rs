@@ -46,6 +46,7 @@ impl<'a> Pass<'a> {
                 }
                 JobState::Waiting | JobState::Queued { .. } if let Err(reason) = &view.wants => {
                     says.standing = Standing::Refused;
+                    self.read_unserved(view);
                     if self.report(index, view, says, Some(reason.clone())) {
                         self.expire(view, self.long_over(view));
                     }

@@ -74,6 +74,16 @@ impl<'a> Pass<'a> {
         self.read_from(view, saturating_add(heard, age.clamp(READ_EVERY, READ_SILENT_EVERY)));
     }
 
+    /// Asks about a job that gets no runner, refused or given up: it may have been cancelled, run by somebody else's
+    /// runner, or failed by its source, without a word. Once a day, until its record goes, since nothing starts by it.
+    pub(super) fn read_unserved(&mut self, view: &JobView<'a>) {
+        let due = saturating_add(view.job.last_fact_at(), LONGEST_WAIT);
+        // The answer would bring a record back that is about to go.
+        if due < self.long_over(view) {
+            self.read_from(view, due);
+        }
+    }
+
     /// From when the source is to be asked about a job for which all else is ready, if it is: its `queued` is old, or
     /// it had a runner, which took another job; then the job may have run on that one's.
     pub(super) fn confirm_from(&self, view: &JobView<'a>) -> Option<Timestamp> {

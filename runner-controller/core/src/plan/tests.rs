@@ -7,6 +7,8 @@ mod limits;
 mod pairs;
 mod passes;
 mod properties;
+mod registrations;
+mod silence;
 mod simulation;
 mod stories;
 mod world;

@@ -18,6 +18,7 @@ const GISTS: [(&str, &str); super::Reason::CODES.len()] = [
     ("ConfirmingWithSource", "The source is asked whether the job still waits."),
     ("ReadingBranch", "The source is asked whether the job's branch is protected."),
     ("SourceUnavailable", "No runner can register with the source now."),
+    ("RegistrationsSpent", "The source lets no more runners register for now."),
     ("NoPlace", "There is no place to run."),
     ("PlaceUnknown", "The class names a place that does not exist."),
     ("PlaceAmbiguous", "There are several places, and the class does not choose."),

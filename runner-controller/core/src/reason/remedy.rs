@@ -60,6 +60,10 @@ impl Reason {
             Reason::SourceUnavailable { source, .. } => {
                 format!("kubectl describe runnersource {source}: mend what its status names")
             }
+            Reason::RegistrationsSpent { .. } => "nothing to do: it starts once the limit is given anew; for more at once, \
+                                                  serve part of the repositories by a RunnerSource with a GitHub App of \
+                                                  its own"
+                .to_owned(),
             Reason::NoPlace => {
                 "enable the cluster's virtual node, or create a RunnerPlace with spec.nodePool or spec.virtualNode"
                     .to_owned()

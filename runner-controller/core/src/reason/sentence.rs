@@ -59,6 +59,9 @@ impl Reason {
             Reason::SourceUnavailable { source, why } => {
                 format!("no runner can register with source {source}: {why}")
             }
+            Reason::RegistrationsSpent { source, until } => {
+                format!("source {source} lets no more runners register for now; the next may at {until}")
+            }
             Reason::NoPlace => {
                 "no place to run: no virtual node was found and no RunnerPlace is configured".to_owned()
             }

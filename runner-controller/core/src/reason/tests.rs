@@ -24,6 +24,7 @@ fn every() -> Vec<Reason> {
         Reason::ConfirmingWithSource,
         Reason::ReadingBranch,
         Reason::SourceUnavailable { source: text(), why: text() },
+        Reason::RegistrationsSpent { source: text(), until: at(0) },
         Reason::NoPlace,
         Reason::PlaceUnknown { class: text(), place: text() },
         Reason::PlaceAmbiguous { class: text(), places: words("a b") },

@@ -16,11 +16,17 @@ use runner_core::setup::Scope;
 use secrecy::ExposeSecret as _;
 
 use super::errors::{Answer, Call, failure};
+use super::rate_limits::{Bucket, RateLimits};
 use super::transport::Transport;
 use super::{GitHubAuth, GitHubSettingsError, checked, repository_path, wire};
 use crate::ports::{CallError, CallErrorKind, CallResult};
 
-pub(super) enum Access {
+pub(super) struct Access {
+    who: Who,
+    rate_limits: Arc<RateLimits>,
+}
+
+enum Who {
     Token(Arc<Octocrab>),
     App { app: Arc<Octocrab>, installations: Mutex<Installations> },
 }
@@ -33,18 +39,22 @@ pub(super) struct Installations {
 }
 
 impl Access {
-    pub(super) fn new(transport: Transport, auth: &GitHubAuth) -> Result<Self, GitHubSettingsError> {
+    pub(super) fn new(
+        transport: Transport,
+        rate_limits: Arc<RateLimits>,
+        auth: &GitHubAuth,
+    ) -> Result<Self, GitHubSettingsError> {
         let client = |auth| match OctocrabBuilder::new_empty().with_service(transport).with_auth(auth).build()
         {
             Ok(client) => client,
             Err(never) => match never {},
         };
-        match auth {
+        let who = match auth {
             GitHubAuth::Token(token) => {
                 if token.expose_secret().is_empty() {
                     return Err(GitHubSettingsError::new("token", "it is empty"));
                 }
-                Ok(Self::Token(Arc::new(client(AuthState::AccessToken { token: token.clone() }))))
+                Who::Token(Arc::new(client(AuthState::AccessToken { token: token.clone() })))
             }
             GitHubAuth::App { app_id, private_key } => {
                 // Not the parser's own words: they might repeat part of the key.
@@ -53,23 +63,24 @@ impl Access {
                         GitHubSettingsError::new("privateKey", "it is not an RSA private key in PEM")
                     })?;
                 let app = Arc::new(client(AuthState::App(AppAuth { app_id: AppId(*app_id), key })));
-                Ok(Self::App { app, installations: Mutex::default() })
+                Who::App { app, installations: Mutex::default() }
             }
-        }
+        };
+        Ok(Self { who, rate_limits })
     }
 
     /// Whether calls are made as a GitHub App.
     pub(super) fn is_app(&self) -> bool {
-        match self {
-            Access::App { .. } => true,
-            Access::Token(_) => false,
+        match &self.who {
+            Who::App { .. } => true,
+            Who::Token(_) => false,
         }
     }
 
     /// Makes a call about something within a scope, once.
     pub(super) async fn send(&self, scope: &Scope, call: Call) -> CallResult<Answer> {
-        let client = self.client(scope).await?;
-        let sent = send(&client, call).await;
+        let (client, bucket) = self.client(scope).await?;
+        let sent = self.sent(&client, &bucket, call).await;
         if let Err(error) = &sent
             && matches!(error.kind, CallErrorKind::NotFound | CallErrorKind::Refused)
         {
@@ -77,6 +88,26 @@ impl Access {
             self.forget(scope);
         }
         sent
+    }
+
+    /// Makes a call as the App itself, once.
+    ///
+    /// # Errors
+    /// `Refused` where calls are made with a token.
+    pub(super) async fn send_as_app(&self, call: Call) -> CallResult<Answer> {
+        match &self.who {
+            Who::App { app, .. } => self.sent(app, &Bucket::App, call).await,
+            Who::Token(_) => Err(CallError::new(
+                CallErrorKind::Refused,
+                format!("{}: a token cannot, only a GitHub App can", call.what),
+            )),
+        }
+    }
+
+    async fn sent(&self, client: &Octocrab, bucket: &Bucket, call: Call) -> CallResult<Answer> {
+        let answer = send(client, call).await?;
+        self.rate_limits.note(bucket, &answer.headers);
+        Ok(answer)
     }
 
     /// Finds the scope's installation anew, where there is one to be found.
@@ -88,61 +119,63 @@ impl Access {
         self.client(scope).await.map(|_| ())
     }
 
-    async fn client(&self, scope: &Scope) -> CallResult<Arc<Octocrab>> {
-        let (app, installations) = match self {
-            Access::Token(client) => return Ok(Arc::clone(client)),
-            Access::App { app, installations } => (app, installations),
+    async fn client(&self, scope: &Scope) -> CallResult<(Arc<Octocrab>, Bucket)> {
+        let (app, installations) = match &self.who {
+            Who::Token(client) => return Ok((Arc::clone(client), Bucket::Token)),
+            Who::App { app, installations } => (app, installations),
         };
-        if let Some(client) = known(installations, scope) {
-            return Ok(client);
+        if let Some(known) = known(installations, scope) {
+            return Ok(known);
         }
-        let id = find_installation(app, scope).await?;
+        let id = self.find_installation(app, scope).await?;
+        let bucket = Bucket::Installation(id);
         let mut installations = installations.lock().unwrap_or_else(PoisonError::into_inner);
         installations.by_scope.insert(scope.clone(), id);
         if let Some(client) = installations.clients.get(&id) {
-            return Ok(Arc::clone(client));
+            return Ok((Arc::clone(client), bucket));
         }
         let client =
             app.installation(InstallationId(id)).map_err(|error| failure("use installation", &error))?;
         let client = Arc::new(client);
         installations.clients.insert(id, Arc::clone(&client));
-        Ok(client)
+        Ok((client, bucket))
+    }
+
+    async fn find_installation(&self, app: &Octocrab, scope: &Scope) -> CallResult<u64> {
+        let path = match scope {
+            Scope::Owner(owner) => format!("/orgs/{}/installation", checked(owner)?),
+            Scope::Repository(repository) => format!("{}/installation", repository_path(repository)?),
+        };
+        let answer = self.sent(app, &Bucket::App, Call::get("find installation", path)).await?;
+        match answer.status {
+            StatusCode::OK => Ok(answer.read::<wire::Installation>()?.id),
+            StatusCode::NOT_FOUND => {
+                let (Scope::Owner(name) | Scope::Repository(name)) = scope;
+                Err(CallError::new(
+                    CallErrorKind::Refused,
+                    format!(
+                        "find installation: the App is not installed on {name}: install it, and grant it the repository"
+                    ),
+                ))
+            }
+            _ => Err(answer.error("the App's id and private key must be those of the App that is installed")),
+        }
     }
 
     fn forget(&self, scope: &Scope) {
-        match self {
-            Access::Token(_) => {}
-            Access::App { installations, .. } => {
+        match &self.who {
+            Who::Token(_) => {}
+            Who::App { installations, .. } => {
                 installations.lock().unwrap_or_else(PoisonError::into_inner).by_scope.remove(scope);
             }
         }
     }
 }
 
-fn known(installations: &Mutex<Installations>, scope: &Scope) -> Option<Arc<Octocrab>> {
+fn known(installations: &Mutex<Installations>, scope: &Scope) -> Option<(Arc<Octocrab>, Bucket)> {
     let installations = installations.lock().unwrap_or_else(PoisonError::into_inner);
-    installations.by_scope.get(scope).and_then(|id| installations.clients.get(id)).cloned()
-}
-
-async fn find_installation(app: &Octocrab, scope: &Scope) -> CallResult<u64> {
-    let path = match scope {
-        Scope::Owner(owner) => format!("/orgs/{}/installation", checked(owner)?),
-        Scope::Repository(repository) => format!("{}/installation", repository_path(repository)?),
-    };
-    let answer = send(app, Call::get("find installation", path)).await?;
-    match answer.status {
-        StatusCode::OK => Ok(answer.read::<wire::Installation>()?.id),
-        StatusCode::NOT_FOUND => {
-            let (Scope::Owner(name) | Scope::Repository(name)) = scope;
-            Err(CallError::new(
-                CallErrorKind::Refused,
-                format!(
-                    "find installation: the App is not installed on {name}: install it, and grant it the repository"
-                ),
-            ))
-        }
-        _ => Err(answer.error("the App's id and private key must be those of the App that is installed")),
-    }
+    let id = *installations.by_scope.get(scope)?;
+    Some((Arc::clone(installations.clients.get(&id)?), Bucket::Installation(id)))
 }
 
 async fn send(client: &Octocrab, call: Call) -> CallResult<Answer> {
@@ -150,6 +183,9 @@ async fn send(client: &Octocrab, call: Call) -> CallResult<Answer> {
     let mut request = Request::builder().method(call.method.clone()).uri(call.path);
     if matches!(call.method, Method::POST | Method::PATCH) {
         request = request.header(http::header::CONTENT_TYPE, "application/json");
+    }
+    if let Some(tag) = &call.unless {
+        request = request.header(http::header::IF_NONE_MATCH, tag);
     }
     // octocrab adds its credentials only where the address names no host; the transport adds that.
     let request = request

@@ -16,9 +16,6 @@ use super::wire::Refusal;
 use crate::ports::{CallError, CallErrorKind, CallResult};
 use crate::telemetry::redact;
 
-/// The pause where GitHub asks for one and does not say how long (GitHub documentation, "Rate limits for the REST
-/// API": "wait for at least one minute").
-const PAUSE: Duration = Duration::from_secs(60);
 /// The longest pause that is believed: GitHub's limits are given anew each hour.
 const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
 /// How much of GitHub's own words is repeated.
@@ -31,11 +28,13 @@ pub(super) struct Call {
     pub(super) method: Method,
     pub(super) path: String,
     pub(super) body: Option<Vec<u8>>,
+    /// The tag of the answer that is remembered: GitHub answers 304, which costs nothing, where it would give the same.
+    pub(super) unless: Option<String>,
 }
 
 impl Call {
     pub(super) fn new(what: &'static str, method: Method, path: String, body: Option<Vec<u8>>) -> Self {
-        Self { what, method, path, body }
+        Self { what, method, path, body, unless: None }
     }
 
     pub(super) fn get(what: &'static str, path: String) -> Self {
@@ -117,8 +116,13 @@ fn refusal(what: &str, status: StatusCode, headers: &HeaderMap, words: &str, rem
         words => format!("{what}: GitHub answered {}: {words}", status.as_u16()),
     };
     if let Some(pause) = pause(status, headers, words) {
-        let message = format!("{said}; a rate limit is used up, to be tried again in {} s", pause.as_secs());
-        return CallError::new(CallErrorKind::Throttled(Some(pause)), message);
+        let message = match pause {
+            Some(pause) => {
+                format!("{said}; a rate limit is used up, to be tried again in {} s", pause.as_secs())
+            }
+            None => format!("{said}; a rate limit is used up, to be tried again after a pause"),
+        };
+        return CallError::new(CallErrorKind::Throttled(pause), message);
     }
     match status {
         StatusCode::UNAUTHORIZED => {
@@ -140,8 +144,9 @@ fn refusal(what: &str, status: StatusCode, headers: &HeaderMap, words: &str, rem
     }
 }
 
-/// The pause that GitHub asks for, if it does.
-fn pause(status: StatusCode, headers: &HeaderMap, words: &str) -> Option<Duration> {
+/// The pause that GitHub asks for, if it does; within, `None` where it does not say how long: at least a minute, and
+/// longer each time (GitHub documentation, "Rate limits for the REST API").
+fn pause(status: StatusCode, headers: &HeaderMap, words: &str) -> Option<Option<Duration>> {
     if status != StatusCode::FORBIDDEN && status != StatusCode::TOO_MANY_REQUESTS {
         return None;
     }
@@ -156,14 +161,12 @@ fn pause(status: StatusCode, headers: &HeaderMap, words: &str) -> Option<Duratio
         None => None,
     };
     let used_up = number(headers, "x-ratelimit-remaining") == Some(0);
-    asked
-        .or_else(|| used_up.then(|| reset(headers).map_or(PAUSE, until)))
-        .or_else(|| {
-            let limited =
-                status == StatusCode::TOO_MANY_REQUESTS || words.to_ascii_lowercase().contains("rate limit");
-            limited.then_some(PAUSE)
-        })
-        .map(|pause| pause.clamp(Duration::from_secs(1), LONGEST_PAUSE))
+    let limited = used_up
+        || asked.is_some()
+        || status == StatusCode::TOO_MANY_REQUESTS
+        || words.to_ascii_lowercase().contains("rate limit");
+    let said = asked.or_else(|| reset(headers).filter(|_| used_up).map(until));
+    limited.then(|| said.map(|pause| pause.clamp(Duration::from_secs(1), LONGEST_PAUSE)))
 }
 
 fn one_line(words: &str) -> String {

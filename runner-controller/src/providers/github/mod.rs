@@ -8,7 +8,9 @@
 mod access;
 mod branches;
 mod check_runs;
+mod deliveries;
 mod errors;
+mod lists;
 mod rate_limits;
 mod transport;
 mod wire;
@@ -23,16 +25,19 @@ use http::{Method, StatusCode};
 use jiff::{SignedDuration, Timestamp};
 use runner_core::job::{JobAction, JobDescription, JobKey};
 use runner_core::setup::Scope;
+use runner_core::sweep::Page;
 use secrecy::{ExposeSecret, SecretString};
 
 use self::access::Access;
 use self::branches::Branches;
+use self::deliveries::Deliveries;
 use self::errors::{Answer, Call};
-use self::rate_limits::RateLimits;
+use self::lists::Lists;
+use self::rate_limits::{Bucket, RateLimits};
 use self::transport::Transport;
 use crate::ports::{
-    CallError, CallErrorKind, CallResult, CheckRun, Credential, Deregistered, JobReading, Provider,
-    Published, RateLimit, Registration,
+    CallError, CallErrorKind, CallResult, CheckRun, Credential, Delivery, DeliveryPage, Deregistered,
+    HooksWanted, JobReading, OpenRun, Provider, Published, RateLimit, Registration, RepositorySeen,
 };
 
 /// The name of the file that holds a runner's JIT configuration.
@@ -129,6 +134,8 @@ pub struct GitHubProvider {
     runner_group_id: u64,
     rate_limits: Arc<RateLimits>,
     branches: Branches,
+    lists: Lists,
+    deliveries: Deliveries,
     /// When each scope's runner endpoints last answered a call, hence were allowed.
     proven: Mutex<HashMap<Scope, Timestamp>>,
 }
@@ -140,13 +147,15 @@ impl GitHubProvider {
     /// Names the setting that cannot be used.
     pub fn new(settings: GitHubSettings) -> Result<Self, GitHubSettingsError> {
         let rate_limits = Arc::new(RateLimits::default());
-        let transport = Transport::new(&settings, Arc::clone(&rate_limits))?;
-        let access = Access::new(transport, &settings.auth)?;
+        let transport = Transport::new(&settings)?;
+        let access = Access::new(transport, Arc::clone(&rate_limits), &settings.auth)?;
         Ok(Self {
             access,
             runner_group_id: settings.runner_group_id,
             rate_limits,
             branches: Branches::default(),
+            lists: Lists::default(),
+            deliveries: Deliveries::default(),
             proven: Mutex::new(HashMap::new()),
         })
     }
@@ -227,6 +236,7 @@ impl Provider for GitHubProvider {
         })?;
         let call = Call::new("generate JIT config", Method::POST, path, Some(body));
         let answer = self.send(scope, call).await?;
+        self.rate_limits.note_registration(&answer.headers);
         if !answer.status.is_success() {
             return Err(answer.error(runners_remedy(scope)));
         }
@@ -310,16 +320,45 @@ impl Provider for GitHubProvider {
         check_runs::publish(&self.access, notice).await
     }
 
+    async fn repositories(&self, owner: &str) -> CallResult<Vec<RepositorySeen>> {
+        self.lists.repositories(&self.access, owner).await
+    }
+
+    async fn hooks(&self, wanted: &HooksWanted) -> CallResult<Vec<String>> {
+        deliveries::hooks(&self.access, wanted).await
+    }
+
+    async fn deliveries(&self, hook: &str, page: &Page) -> CallResult<DeliveryPage> {
+        self.deliveries.page(&self.access, hook, page).await
+    }
+
+    async fn delivery(&self, hook: &str, id: u64) -> CallResult<Option<Delivery>> {
+        deliveries::read(&self.access, hook, id).await
+    }
+
+    async fn open_runs(&self, repository: &str) -> CallResult<Vec<OpenRun>> {
+        self.lists.open_runs(&self.access, repository).await
+    }
+
+    async fn queued_jobs(&self, repository: &str, run: &OpenRun) -> CallResult<Vec<Vec<u8>>> {
+        self.lists.queued_jobs(&self.access, repository, run).await
+    }
+
     fn rate_limits(&self) -> Vec<RateLimit> {
         self.rate_limits.all()
     }
 
-    /// None of the calls that can wait is made with less than a fifth of the limit left.
     fn spares_calls_for(&self) -> Option<Duration> {
-        let core = self.rate_limits.all().into_iter().find(|limit| limit.resource == "core")?;
-        let low = core.remaining.saturating_mul(5) < core.limit;
-        let left = core.reset.duration_since(crate::clock::now());
-        Duration::try_from(left).ok().filter(|left| low && !left.is_zero())
+        self.rate_limits.spares(|bucket| *bucket != Bucket::App)
+    }
+
+    fn spares_calls_about_hooks_for(&self) -> Option<Duration> {
+        let own = self.access.is_app();
+        self.rate_limits.spares(|bucket| (*bucket == Bucket::App) == own)
+    }
+
+    fn registrations(&self) -> Option<RateLimit> {
+        self.rate_limits.registrations()
     }
 
     fn known_of_protected_branch(&self, what: &JobDescription) -> Option<bool> {

@@ -26,7 +26,6 @@ use rustls_pki_types::pem::PemObject as _;
 use tokio::net::TcpStream;
 use tower::{BoxError, Service, ServiceExt as _};
 
-use super::rate_limits::RateLimits;
 use super::{GitHubSettings, GitHubSettingsError};
 
 /// Until a connection stands, TLS and proxy included.
@@ -46,15 +45,11 @@ pub(super) struct Transport {
     authority: Authority,
     prefix: String,
     user_agent: HeaderValue,
-    rate_limits: Arc<RateLimits>,
     call_timeout: Duration,
 }
 
 impl Transport {
-    pub(super) fn new(
-        settings: &GitHubSettings,
-        rate_limits: Arc<RateLimits>,
-    ) -> Result<Self, GitHubSettingsError> {
+    pub(super) fn new(settings: &GitHubSettings) -> Result<Self, GitHubSettingsError> {
         let (scheme, authority, prefix) = api_url(&settings.api_url)?;
         let user_agent = HeaderValue::from_str(&settings.user_agent)
             .map_err(|_| GitHubSettingsError::new("userAgent", "it is no value of an HTTP header"))?;
@@ -66,7 +61,7 @@ impl Transport {
             .wrap_connector(Dial::new(settings.proxy.as_deref())?);
         let client = Client::builder(TokioExecutor::new()).build(Timed(connector));
         let call_timeout = CALL_TIMEOUT;
-        Ok(Self { client, scheme, authority, prefix, user_agent, rate_limits, call_timeout })
+        Ok(Self { client, scheme, authority, prefix, user_agent, call_timeout })
     }
 
     fn complete(&self, request: &mut Request<OctoBody>) -> Result<(), http::Error> {
@@ -100,7 +95,6 @@ impl Service<Request<OctoBody>> for Transport {
             this.complete(&mut request)?;
             let answer = async {
                 let (parts, body) = this.client.request(request).await?.into_parts();
-                this.rate_limits.note(&parts.headers);
                 let body = Limited::new(body, MAX_ANSWER).collect().await?.to_bytes();
                 Ok::<_, BoxError>(Response::from_parts(parts, Full::new(body)))
             };

@@ -117,6 +117,87 @@ pub(super) struct Repository {
     pub(super) full_name: String,
 }
 
+/// A repository, as listed.
+#[derive(Deserialize)]
+pub(super) struct ListedRepository {
+    pub(super) full_name: String,
+    #[serde(default)]
+    pub(super) pushed_at: Option<String>,
+    /// Nobody can push to one, nor run anything of it.
+    #[serde(default)]
+    pub(super) archived: bool,
+}
+
+/// A page of an installation's repositories.
+#[derive(Deserialize)]
+pub(super) struct Repositories {
+    #[serde(default)]
+    pub(super) repositories: Vec<ListedRepository>,
+}
+
+/// Where a hook's deliveries go.
+#[derive(Deserialize)]
+pub(super) struct HookConfig {
+    #[serde(default)]
+    pub(super) url: Option<String>,
+}
+
+/// A hook of an organization or repository.
+#[derive(Deserialize)]
+pub(super) struct Hook {
+    pub(super) id: u64,
+    pub(super) config: HookConfig,
+}
+
+/// An attempt to deliver, as listed.
+#[derive(Deserialize)]
+pub(super) struct ListedDelivery {
+    pub(super) id: u64,
+    pub(super) guid: String,
+    pub(super) delivered_at: String,
+    #[serde(default)]
+    pub(super) status_code: u16,
+    pub(super) event: String,
+    #[serde(default)]
+    pub(super) action: Option<String>,
+}
+
+/// An attempt to deliver, with what was sent.
+#[derive(Deserialize)]
+pub(super) struct Delivery {
+    pub(super) guid: String,
+    pub(super) event: String,
+    pub(super) request: DeliveryRequest,
+}
+
+/// What was sent.
+#[derive(Deserialize)]
+pub(super) struct DeliveryRequest {
+    #[serde(default)]
+    pub(super) payload: serde_json::Value,
+}
+
+/// A page of runs.
+#[derive(Deserialize)]
+pub(super) struct Runs {
+    #[serde(default)]
+    pub(super) workflow_runs: Vec<ListedRun>,
+}
+
+/// A run, as listed.
+#[derive(Deserialize)]
+pub(super) struct ListedRun {
+    pub(super) id: u64,
+    pub(super) repository: serde_json::Value,
+}
+
+/// A page of jobs.
+#[derive(Deserialize)]
+pub(super) struct Jobs {
+    #[serde(default)]
+    pub(super) jobs: Vec<serde_json::Value>,
+}
+
 /// A branch.
 #[derive(Clone, Deserialize)]
 pub(super) struct Branch {

@@ -2,8 +2,9 @@ use emulator_github::{GitHub, GitHubHandle, JobSpec, Options, RateLimits};
 
 use runner_core::job::JobDescription;
 
-use super::gated::BRANCHES_A_MINUTE;
+use super::gated::{BRANCHES_A_MINUTE, Kind};
 use super::*;
+use crate::config::Intake;
 
 /// The client of a source `acme`, and what is known of that source.
 fn gated(github: &GitHubHandle) -> Gated {
@@ -17,6 +18,7 @@ fn gated(github: &GitHubHandle) -> Gated {
         ca_bundle: None,
         owners: vec!["acme".to_owned()],
         repositories: Vec::new(),
+        intake: Intake::default(),
     };
     let secret = HashMap::from([
         ("appId".to_owned(), SecretString::from(github.app_id().to_string())),
@@ -24,15 +26,7 @@ fn gated(github: &GitHubHandle) -> Gated {
         ("webhookSecret".to_owned(), SecretString::from("of the tests")),
     ]);
     let provider = client(&resolved, &secret).unwrap();
-    let entry = Entry {
-        resolved: Arc::new(resolved),
-        secret,
-        provider: Some(provider.clone()),
-        problem: None,
-        trouble: None,
-        throttled_until: None,
-        branches_read: Pace::default(),
-    };
+    let entry = Entry::new(Arc::new(resolved), secret, Ok(provider.clone()));
     let entries = Arc::new(Mutex::new(BTreeMap::from([("acme".to_owned(), entry)])));
     Gated { provider, entries, source: "acme".to_owned(), metrics: Arc::new(Metrics::new()) }
 }
@@ -87,13 +81,15 @@ async fn more_branches_than_a_minute_holds_wait_for_the_next() {
     let gated = gated(&github);
     let now = clock::now();
     for _ in 0..BRANCHES_A_MINUTE {
-        gated.paced(now).unwrap();
+        gated.paced(Kind::Branch, now).unwrap();
     }
     let error = gated.is_of_protected_branch(&queued(&github)).await.unwrap_err();
     assert!(matches!(error.kind, CallErrorKind::Throttled(Some(_))), "{error}");
     assert_eq!((throttled_until(&gated), github.journal().entries().len()), (None, 0));
     let ahead = |seconds| now + SignedDuration::from_secs(seconds);
-    let CallErrorKind::Throttled(left) = gated.paced(ahead(20)).unwrap_err().kind else { unreachable!() };
+    let CallErrorKind::Throttled(left) = gated.paced(Kind::Branch, ahead(20)).unwrap_err().kind else {
+        unreachable!()
+    };
     assert_eq!(left, Some(Duration::from_secs(40)));
-    gated.paced(ahead(60)).unwrap();
+    gated.paced(Kind::Branch, ahead(60)).unwrap();
 }

@@ -471,12 +471,13 @@ fn records_expire_once_settled() {
 
 #[test]
 fn a_refused_and_a_given_up_job_expire_after_a_day_and_the_ttl() {
-    let two_days = 2 * 86_400;
+    let (a_day, two_days) = (86_400, 2 * 86_400);
     let mut refused = of_job(job("1").queued(0).asking("nothing"));
     let report = report_of(&plan(&refused, at(1))).unwrap();
     assert_eq!(report.standing, Standing::Refused);
     refused.jobs[0].report = report;
-    wakes(&refused, 1, Some(two_days));
+    wakes(&refused, 1, Some(a_day));
+    check(&refused, a_day, "read 1");
     check(&refused, two_days, "expire 1");
 
     let mut given_up = of_job(job("1").queued(0));
@@ -485,7 +486,8 @@ fn a_refused_and_a_given_up_job_expire_after_a_day_and_the_ttl() {
     assert_eq!((report.standing, report.ended_at), (Standing::GivenUp, Some(at(7))));
     given_up.jobs[0].report = report;
     check(&given_up, 8, "");
-    wakes(&given_up, 8, Some(two_days));
+    wakes(&given_up, 8, Some(a_day));
+    check(&given_up, a_day, "read 1");
     check(&given_up, two_days, "expire 1");
     // More attempts are allowed now.
     given_up.setup.classes.get_mut("stint").unwrap().max_attempts = 4;

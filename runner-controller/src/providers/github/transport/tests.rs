@@ -12,14 +12,14 @@ fn settings(api_url: &str) -> GitHubSettings {
 }
 
 fn problem(settings: &GitHubSettings) -> GitHubSettingsError {
-    Transport::new(settings, Arc::default()).map(|_| ()).expect_err("the settings cannot be used")
+    Transport::new(settings).map(|_| ()).expect_err("the settings cannot be used")
 }
 
 #[tokio::test]
 async fn a_server_that_does_not_answer_is_given_up() {
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", silent.local_addr().unwrap());
-    let mut transport = Transport::new(&settings(&url), Arc::default()).unwrap();
+    let mut transport = Transport::new(&settings(&url)).unwrap();
     transport.call_timeout = Duration::from_millis(50);
     let request = Request::get("/zen").body(OctoBody::empty()).unwrap();
     let error = transport.oneshot(request).await.expect_err("nobody answers");

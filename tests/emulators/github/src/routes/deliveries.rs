@@ -9,7 +9,7 @@ use axum::{Extension, Json};
 use serde_json::{Value, json};
 
 use super::{By, Path, Query, Shares, number, organization, repository};
-use crate::answer::{Answer, ApiError, ok, query_value, with_status};
+use crate::answer::{Answer, ApiError, Page, ok, query_value, with_status};
 use crate::hooks::{Delivery, Hook, HookKind};
 use crate::payload::time;
 use crate::shared::Shared;
@@ -119,6 +119,74 @@ fn repository_hook(
     found
         .filter(|hook| matches!(&hook.kind, HookKind::Repository(name) if name.eq_ignore_ascii_case(&full)))
         .ok_or_else(ApiError::not_found)
+}
+
+/// A hook, as GitHub lists it to whom administers it.
+fn hook_json(shared: &Shared, hook: &Hook, path: &str) -> Value {
+    let url = format!("{}/{path}/{}", shared.base(), hook.id);
+    let created_at = time(hook.created_at);
+    let mut json = json!({
+        "id": hook.id,
+        "url": url,
+        "ping_url": format!("{url}/pings"),
+        "deliveries_url": format!("{url}/deliveries"),
+        "name": "web",
+        "events": ["workflow_job"],
+        "active": hook.active,
+        "config": {"content_type": "json", "insecure_ssl": "0", "secret": "********", "url": hook.url},
+        "updated_at": created_at,
+        "created_at": created_at,
+        "type": if path.starts_with("orgs/") { "Organization" } else { "Repository" },
+    });
+    if path.starts_with("repos/") {
+        json["test_url"] = json!(format!("{url}/tests"));
+        json["last_response"] = json!({"code": null, "status": "unused", "message": null});
+    }
+    json
+}
+
+fn hooks_at(
+    shared: &Shared,
+    path: &str,
+    query: &[(String, String)],
+    kind: impl Fn(&HookKind) -> bool,
+) -> Answer {
+    let all: Vec<Hook> = shared.hooks.all().into_iter().filter(|hook| kind(&hook.kind)).collect();
+    let url = format!("{}/{path}", shared.base());
+    Page::from_query(query).list(&all, |hook| hook_json(shared, hook, path), &url, query)
+}
+
+pub(super) async fn hooks_of_organization(
+    State(shared): Shares,
+    Extension(by): By,
+    FromPath(org): Path<String>,
+    FromQuery(query): Query,
+) -> Answer {
+    by.may(&organization(&shared, &org)?, "organization_hooks", false)?;
+    let path = format!("orgs/{org}/hooks");
+    hooks_at(
+        &shared,
+        &path,
+        &query,
+        |kind| matches!(kind, HookKind::Organization(login) if login.eq_ignore_ascii_case(&org)),
+    )
+}
+
+pub(super) async fn hooks_of_repository(
+    State(shared): Shares,
+    Extension(by): By,
+    FromPath((owner, repo)): Path<(String, String)>,
+    FromQuery(query): Query,
+) -> Answer {
+    by.may(&repository(&shared, &owner, &repo)?, "repository_hooks", false)?;
+    let full = format!("{owner}/{repo}");
+    let path = format!("repos/{full}/hooks");
+    hooks_at(
+        &shared,
+        &path,
+        &query,
+        |kind| matches!(kind, HookKind::Repository(name) if name.eq_ignore_ascii_case(&full)),
+    )
 }
 
 pub(super) async fn app_config(State(shared): Shares, Extension(by): By) -> Answer {

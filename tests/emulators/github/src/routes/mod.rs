@@ -75,6 +75,8 @@ pub(crate) fn api(shared: &Arc<Shared>) -> Router {
         .route("/app/hook/deliveries", get(deliveries::list_of_app))
         .route("/app/hook/deliveries/{id}", get(deliveries::get_of_app))
         .route("/app/hook/deliveries/{id}/attempts", post(deliveries::attempt_of_app))
+        .route("/orgs/{org}/hooks", get(deliveries::hooks_of_organization))
+        .route("/repos/{owner}/{repo}/hooks", get(deliveries::hooks_of_repository))
         .route("/orgs/{org}/hooks/{hook}/deliveries", get(deliveries::list_of_organization))
         .route("/orgs/{org}/hooks/{hook}/deliveries/{id}", get(deliveries::get_of_organization))
         .route("/orgs/{org}/hooks/{hook}/deliveries/{id}/attempts", post(deliveries::attempt_of_organization))
