@@ -310,6 +310,9 @@ fn end_of(reason: &Reason) -> End<'_> {
         | Reason::AttemptsExhausted { .. } => (None, When::Never),
         Reason::ContainerEnded
         | Reason::AgentExited
+        | Reason::RunnerTooOld
+        | Reason::IdleRemoved
+        | Reason::Restarted
         | Reason::StartFailed { .. }
         | Reason::NoCapacity { .. }
         | Reason::Unschedulable { .. }

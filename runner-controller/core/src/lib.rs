@@ -20,6 +20,7 @@ pub mod plan;
 pub mod quota;
 pub mod reason;
 pub mod setup;
+pub mod stray;
 
 #[cfg(test)]
 pub(crate) mod testing;

@@ -89,6 +89,12 @@ pub enum Reason {
     ContainerEnded,
     /// Its agent said that it is exiting.
     AgentExited,
+    /// Its agent ended since its source takes no runner of that version.
+    RunnerTooOld,
+    /// Its agent ended after it had waited long for a job, as it does when its source removes an idle registration.
+    IdleRemoved,
+    /// The platform started its container again.
+    Restarted,
     /// Its container never started.
     StartFailed { why: String },
     /// The platform has no room or no quota for its container now.
@@ -117,7 +123,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every code, in the order of the enum.
-    pub const CODES: [&str; 44] = [
+    pub const CODES: [&str; 47] = [
         "InstallationFull",
         "ClassFull",
         "SizeFull",
@@ -150,6 +156,9 @@ impl Reason {
         "AttemptsExhausted",
         "ContainerEnded",
         "AgentExited",
+        "RunnerTooOld",
+        "IdleRemoved",
+        "Restarted",
         "StartFailed",
         "NoCapacity",
         "Unschedulable",
@@ -199,6 +208,9 @@ impl Reason {
             Reason::AttemptsExhausted { .. } => "AttemptsExhausted",
             Reason::ContainerEnded => "ContainerEnded",
             Reason::AgentExited => "AgentExited",
+            Reason::RunnerTooOld => "RunnerTooOld",
+            Reason::IdleRemoved => "IdleRemoved",
+            Reason::Restarted => "Restarted",
             Reason::StartFailed { .. } => "StartFailed",
             Reason::NoCapacity { .. } => "NoCapacity",
             Reason::Unschedulable { .. } => "Unschedulable",

@@ -21,7 +21,13 @@ pub fn start_failure(why: String) -> Reason {
 pub fn counts_as_attempt(code: &str) -> bool {
     !matches!(
         code,
-        "RegistrationFailed" | "Interrupted" | "NoCapacity" | "Unschedulable" | "Surplus" | "Deleted"
+        "RegistrationFailed"
+            | "Interrupted"
+            | "NoCapacity"
+            | "Unschedulable"
+            | "IdleRemoved"
+            | "Surplus"
+            | "Deleted"
     )
 }
 

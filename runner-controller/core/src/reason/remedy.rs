@@ -131,6 +131,15 @@ impl Reason {
                     .to_owned()
             }
             Reason::ContainerEnded | Reason::AgentExited => "nothing to do: a runner takes one job".to_owned(),
+            Reason::RunnerTooOld => {
+                "build the image with a newer runner (GitHub wants an update within 30 days of a release), and name it in spec.image of the class"
+                    .to_owned()
+            }
+            Reason::IdleRemoved => "nothing to do: another runner comes after a pause".to_owned(),
+            Reason::Restarted => {
+                "see with `stint logs RUNNER` why the container ended at first: its entrypoint should always exit with 0"
+                    .to_owned()
+            }
             Reason::StartFailed { .. } => {
                 "read the cause: mostly an image that cannot be pulled, or a pod that the platform refuses (spec.image and spec.podTemplate of the class)"
                     .to_owned()
