@@ -311,6 +311,7 @@ fn end_of(reason: &Reason) -> End<'_> {
         Reason::ContainerEnded
         | Reason::AgentExited
         | Reason::RunnerTooOld
+        | Reason::NameTaken { .. }
         | Reason::IdleRemoved
         | Reason::Restarted
         | Reason::StartFailed { .. }

@@ -309,6 +309,7 @@ pub fn told_to_all(reason: &Reason) -> Option<String> {
         | Reason::ContainerEnded
         | Reason::AgentExited
         | Reason::RunnerTooOld
+        | Reason::NameTaken { .. }
         | Reason::IdleRemoved
         | Reason::Restarted
         | Reason::StartFailed { .. }

@@ -107,6 +107,8 @@ pub enum Reason {
     Interrupted { call: String },
     /// The source refused to register it.
     RegistrationFailed { why: String },
+    /// Its name is another one's at its source or in Azure.
+    NameTaken { why: String },
     /// No node took its pod in time.
     NotScheduled,
     /// Its container did not run in time.
@@ -123,7 +125,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every code, in the order of the enum.
-    pub const CODES: [&str; 47] = [
+    pub const CODES: [&str; 48] = [
         "InstallationFull",
         "ClassFull",
         "SizeFull",
@@ -165,6 +167,7 @@ impl Reason {
         "Vanished",
         "Interrupted",
         "RegistrationFailed",
+        "NameTaken",
         "NotScheduled",
         "NotRunning",
         "NotOnline",
@@ -217,6 +220,7 @@ impl Reason {
             Reason::Vanished => "Vanished",
             Reason::Interrupted { .. } => "Interrupted",
             Reason::RegistrationFailed { .. } => "RegistrationFailed",
+            Reason::NameTaken { .. } => "NameTaken",
             Reason::NotScheduled => "NotScheduled",
             Reason::NotRunning => "NotRunning",
             Reason::NotOnline => "NotOnline",

@@ -19,7 +19,8 @@ pub use self::mark::{Mark, ORIGIN_LABEL, installation_of, is_name_of, origin_in}
 
 use self::foreign::Sightings;
 use crate::labels;
-use crate::lifecycle::{GroupFacts, Launched, Registered, Runner, RunnerFact, RunnerFacts};
+use crate::lifecycle::{GroupFacts, Launched, Registered, Runner, RunnerFact};
+use crate::plan::NewRunner;
 use crate::setup::{Scope, Setup, saturating_add};
 
 /// How long a registration that nothing stands for is left alone: it may be being made at this moment.
@@ -96,11 +97,22 @@ pub enum Known {
     Recorded(Box<Runner>),
 }
 
+/// A runner of which only its machine is left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Foundling {
+    /// What it was started as.
+    pub new: NewRunner,
+    /// Since when it is there.
+    pub created_at: Timestamp,
+    /// What is certain of it.
+    pub facts: Vec<RunnerFact>,
+}
+
 /// What is to be done about something that was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Remedy {
-    /// Write this record, facts included.
-    Adopt(Box<Runner>),
+    /// Write a record again, facts included.
+    Adopt(Box<Foundling>),
     /// Add to a record, which an older state has replaced, that its machine was made.
     Complete {
         /// Name of the runner.
@@ -150,8 +162,8 @@ pub fn decide(own: Own<'_>, found: &Findings, known: impl Fn(&str) -> Known, now
         let registration = registered.get(machine.runner.as_str()).copied();
         match known {
             Known::Nothing => {
-                let runner = foundling(own, machine, mark, registration, now);
-                decided.remedies.push(Remedy::Adopt(Box::new(runner)));
+                let foundling = foundling(own, machine, mark, registration, now);
+                decided.remedies.push(Remedy::Adopt(Box::new(foundling)));
             }
             Known::Recorded(runner) if runner.facts.launching.is_none() && !runner.ending() => {
                 let facts = launch_facts(machine, mark, registration);
@@ -241,14 +253,9 @@ fn foundling(
     mark: &Mark,
     registration: Option<&FoundRegistration>,
     now: Timestamp,
-) -> Runner {
+) -> Foundling {
     let class = own.setup.classes.get(&mark.matched.class);
-    let mut facts = RunnerFacts::default();
-    for fact in launch_facts(machine, mark, registration) {
-        facts.apply(fact);
-    }
-    facts.apply(RunnerFact::Found(now));
-    Runner {
+    let new = NewRunner {
         name: machine.runner.clone(),
         job: mark.job.clone(),
         ordinal: mark.ordinal,
@@ -261,10 +268,10 @@ fn foundling(
         size: mark.size,
         place: mark.place.clone(),
         kind: mark.kind,
-        created_at: machine.since,
-        deleted: false,
-        facts,
-    }
+    };
+    let mut facts = launch_facts(machine, mark, registration);
+    facts.push(RunnerFact::Found(now));
+    Foundling { new, created_at: machine.since, facts }
 }
 
 #[cfg(test)]

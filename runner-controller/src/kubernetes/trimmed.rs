@@ -46,6 +46,7 @@ struct ConditionPart {
 #[serde(rename_all = "camelCase", default)]
 struct ContainerPart {
     state: ContainerStatePart,
+    restart_count: u32,
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -155,6 +156,11 @@ pub(super) fn machine(pod: &TrimmedPod, now: jiff::Timestamp) -> Machine {
         since: since.map_or(now, |time| time.0),
         why: words.into_iter().find_map(join),
         deleting: meta.deletion_timestamp.is_some(),
+        restarts: status
+            .container_statuses
+            .iter()
+            .map(|container| container.restart_count)
+            .fold(0, u32::saturating_add),
     }
 }
 

@@ -20,6 +20,7 @@ use runner_core::job::{Finding, JobKey, JobReport, Told};
 use runner_core::lifecycle::{Runner, RunnerFact};
 use runner_core::plan::NewRunner;
 use runner_core::quota::Past;
+use runner_core::stray::Foundling;
 use secrecy::SecretString;
 use sqlx::sqlite::{SqliteConnection, SqlitePool};
 use tokio::sync::Mutex;
@@ -34,7 +35,7 @@ use crate::sqlite::{self, Location, Schema};
 const SCHEMA: Schema = Schema {
     what: "records",
     application_id: 0x5374_5265,
-    migrations: &[include_str!("schema_1.sql"), include_str!("schema_2.sql")],
+    migrations: &[include_str!("schema_1.sql"), include_str!("schema_2.sql"), include_str!("schema_3.sql")],
 };
 
 /// Records in one SQLite file. Clones share them.
@@ -200,6 +201,14 @@ impl Records for LocalRecords {
         Ok(None)
     }
 
+    async fn identity(&self) -> CallResult<String> {
+        let reading = async {
+            let mut connection = self.inner.pool.acquire().await?;
+            store::identity(&mut connection).await
+        };
+        reading.await.map_err(|error| error.during("cannot read the records' identity"))
+    }
+
     async fn take_over(&self, _holder: &str, _ledger: &str, _adopt: bool) -> CallResult<()> {
         self.write("cannot take the reservations over", move |db, epoch| {
             async move { Ok(((), store::take_over(db, epoch).await?)) }.boxed()
@@ -276,6 +285,14 @@ impl Records for LocalRecords {
         let new = new.clone();
         self.write("cannot write a runner's record", move |db, _| {
             async move { Ok(((), store::create_runner(db, new, at).await?)) }.boxed()
+        })
+        .await
+    }
+
+    async fn adopt(&self, foundling: &Foundling) -> CallResult<()> {
+        let foundling = foundling.clone();
+        self.write("cannot write a runner's record again", move |db, _| {
+            async move { Ok(((), store::adopt(db, foundling).await?)) }.boxed()
         })
         .await
     }

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use super::Reconciler;
 use super::sources::{Connect, Sources};
 use crate::config::{Installation, Resolved};
-use crate::execute::{Outside, SpendingMemory};
+use crate::execute::{Origin, Outside, SpendingMemory};
 use crate::intake::{self, IntakeState};
 use crate::observe::Observer;
 use crate::observe::group_machines::GroupMachines;
@@ -91,6 +91,7 @@ impl Assembly {
             waiting,
             spending: SpendingMemory::default(),
             budgets,
+            origin: Origin::default(),
         });
         Self {
             reconciler: Reconciler::new(observer.clone(), outside, resolved.clone()),

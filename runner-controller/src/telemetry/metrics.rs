@@ -12,6 +12,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use runner_core::budget::Figures;
+use runner_core::stray::Foreign;
 use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive as _;
 
@@ -94,6 +95,12 @@ struct BudgetLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ForeignLabels {
+    kind: &'static str,
+    name: Name,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RateLabels {
     source: Name,
     resource: Name,
@@ -125,6 +132,9 @@ pub struct Metrics {
     cost: Family<CostLabels, Counter<f64, AtomicU64>>,
     leader: Gauge<i64, AtomicI64>,
     strays: Gauge<i64, AtomicI64>,
+    adopted: Counter,
+    foreign: Family<ForeignLabels, Gauge>,
+    stuck: Gauge<i64, AtomicI64>,
     rate: Family<RateLabels, Gauge>,
     budget_spent: Family<BudgetLabels, Gauge<f64, AtomicU64>>,
     budget_reserved: Family<BudgetLabels, Gauge<f64, AtomicU64>>,
@@ -155,6 +165,9 @@ impl Metrics {
             cost: Family::default(),
             leader: Gauge::default(),
             strays: Gauge::default(),
+            adopted: Counter::default(),
+            foreign: Family::default(),
+            stuck: Gauge::default(),
             rate: Family::default(),
             budget_spent: Family::default(),
             budget_reserved: Family::default(),
@@ -186,9 +199,16 @@ impl Metrics {
         registry.register("cost", "Money in the ledger; the ledger itself is exact", metrics.cost.clone());
         registry.register(
             "stray_groups",
-            "Container groups with a name of this installation's and no record",
+            "Container groups with a name of this installation's, but neither a record nor its mark: left alone",
             metrics.strays.clone(),
         );
+        let help = "Runners whose record was lost and written again, from what their machine shows";
+        registry.register("adopted_runners", help, metrics.adopted.clone());
+        let help =
+            "Runners of other installations that bear this one's names or labels, by where they were seen";
+        registry.register("foreign_runners", help, metrics.foreign.clone());
+        let help = "Runners whose machine is still there 5 minutes after its deletion was asked for";
+        registry.register("runners_stuck", help, metrics.stuck.clone());
         registry.register("leader", "1 in the replica that acts", metrics.leader.clone());
         let help = "Calls left of a rate limit, as GitHub last said";
         registry.register("github_rate_remaining", help, metrics.rate.clone());
@@ -284,7 +304,26 @@ impl Metrics {
         self.cost.get_or_create(&labels).inc_by(amount);
     }
 
-    /// Container groups with a name of this installation's and no record.
+    /// A runner's record was lost, and written again.
+    pub fn adopted(&self) {
+        self.adopted.inc();
+    }
+
+    /// What is in this installation's way. Replaces what was set before.
+    pub fn set_foreign(&self, all: &[Foreign]) {
+        self.foreign.clear();
+        for one in all {
+            let labels = ForeignLabels { kind: one.document.as_str(), name: one.name.as_str().into() };
+            self.foreign.get_or_create(&labels).inc_by(i64::try_from(one.count).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// How many runners' machines do not go.
+    pub fn set_stuck(&self, stuck: usize) {
+        self.stuck.set(i64::try_from(stuck).unwrap_or(i64::MAX));
+    }
+
+    /// Container groups with a name of this installation's and neither a record nor its mark.
     pub fn set_strays(&self, strays: i64) {
         self.strays.set(strays);
     }

@@ -23,6 +23,7 @@ pub fn counts_as_attempt(code: &str) -> bool {
         code,
         "RegistrationFailed"
             | "Interrupted"
+            | "NameTaken"
             | "NoCapacity"
             | "Unschedulable"
             | "IdleRemoved"

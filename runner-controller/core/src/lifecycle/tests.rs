@@ -123,9 +123,8 @@ fn what_is_certainly_over_is_torn_down_without_asking() {
 #[test]
 fn an_exit_before_any_job_says_why() {
     let booted = launched().with(RunnerFact::AgentBooted(at(20)));
-    let exited = |runner: &Runner, second, code| {
-        runner.clone().with(RunnerFact::AgentExiting(at(second), code))
-    };
+    let exited =
+        |runner: &Runner, second, code| runner.clone().with(RunnerFact::AgentExiting(at(second), code));
     let job_started = booted.clone().with(RunnerFact::AgentJobStarted(at(22)));
     for (runner, occupation, reason) in [
         (exited(&booted, 25, Some(1)), WANTED, "AgentExited"),
@@ -392,7 +391,16 @@ fn only_what_a_runner_did_itself_counts_as_an_attempt() {
     let uncounted: Vec<&str> = Reason::CODES.into_iter().filter(|code| !counts_as_attempt(code)).collect();
     assert_eq!(
         uncounted,
-        ["IdleRemoved", "NoCapacity", "Unschedulable", "Interrupted", "RegistrationFailed", "Surplus", "Deleted"]
+        [
+            "IdleRemoved",
+            "NoCapacity",
+            "Unschedulable",
+            "Interrupted",
+            "RegistrationFailed",
+            "NameTaken",
+            "Surplus",
+            "Deleted"
+        ]
     );
     let at_once: Vec<&str> = Reason::CODES.into_iter().filter(|code| !pauses_the_next(code)).collect();
     assert_eq!(at_once, ["NoCapacity", "Unschedulable", "Surplus", "Deleted"]);
@@ -455,16 +463,18 @@ fn any_runner() -> impl Strategy<Value = Runner> {
 }
 
 fn any_machine() -> impl Strategy<Value = Option<Machine>> {
-    (0..5_u8, any::<bool>(), any::<bool>(), any::<bool>()).prop_map(|(phase, scheduled, deleting, restarted)| {
-        let phase = match phase {
-            0 => return None,
-            1 => MachinePhase::Pending,
-            2 => MachinePhase::Running,
-            3 => MachinePhase::Ended,
-            _ => MachinePhase::StartFailed,
-        };
-        Some(Machine { scheduled, deleting, restarts: u32::from(restarted), ..machine(phase, 20) })
-    })
+    (0..5_u8, any::<bool>(), any::<bool>(), any::<bool>()).prop_map(
+        |(phase, scheduled, deleting, restarted)| {
+            let phase = match phase {
+                0 => return None,
+                1 => MachinePhase::Pending,
+                2 => MachinePhase::Running,
+                3 => MachinePhase::Ended,
+                _ => MachinePhase::StartFailed,
+            };
+            Some(Machine { scheduled, deleting, restarts: u32::from(restarted), ..machine(phase, 20) })
+        },
+    )
 }
 
 fn any_occupation() -> impl Strategy<Value = Occupation> {
@@ -566,7 +576,8 @@ fn every_step_and_every_reason_of_a_runner_is_reachable() {
         launched().pooled(),
         gone(launched()),
     ];
-    let machines: Vec<Option<Machine>> = machines.into_iter().chain([Some(stuck(2)), Some(again())]).collect();
+    let machines: Vec<Option<Machine>> =
+        machines.into_iter().chain([Some(stuck(2)), Some(again())]).collect();
     for runner in runners.iter().chain(&half) {
         for machine in &machines {
             for occupation in [WANTED, BUSY, unwanted(0)] {
@@ -589,11 +600,12 @@ fn every_step_and_every_reason_of_a_runner_is_reachable() {
         "Deregister",
         "Release",
     ];
-    // `RegistrationFailed` is the executor's to record.
+    // Those two are the executor's to record.
+    let executors = ["RegistrationFailed", "NameTaken"];
     let reasons = Reason::CODES.into_iter().skip_while(|code| *code != "ContainerEnded");
     let expected: BTreeSet<String> = steps
         .into_iter()
-        .chain(reasons.filter(|code| *code != "RegistrationFailed"))
+        .chain(reasons.filter(|code| !executors.contains(code)))
         .map(str::to_owned)
         .collect();
     assert_eq!(seen, expected);

@@ -47,6 +47,7 @@ const GISTS: [(&str, &str); super::Reason::CODES.len()] = [
     ("Vanished", "Its pod or container group vanished, or is being deleted by somebody else."),
     ("Interrupted", "A call that cannot be repeated was begun, and its result is unknown."),
     ("RegistrationFailed", "The source refused to register it."),
+    ("NameTaken", "Its name is another one's at its source or in Azure."),
     ("NotScheduled", "No node took its pod in time."),
     ("NotRunning", "Its container did not run in time."),
     ("NotOnline", "Its agent did not come online in time."),

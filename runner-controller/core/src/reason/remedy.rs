@@ -160,6 +160,10 @@ impl Reason {
             Reason::RegistrationFailed { .. } => {
                 "read the cause: mostly a permission that the App or token lacks for runners".to_owned()
             }
+            Reason::NameTaken { .. } => {
+                "nothing to do after a restore: the next runner has another name; else see whether two installations share an id (--installation)"
+                    .to_owned()
+            }
             Reason::NotScheduled => {
                 "give the place room, or raise spec.deadlines.scheduled of the class".to_owned()
             }

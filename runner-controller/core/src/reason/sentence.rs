@@ -136,6 +136,7 @@ impl Reason {
                 format!("the controller stopped while it {call}; what came of it is removed")
             }
             Reason::RegistrationFailed { why } => format!("the source did not register it: {why}"),
+            Reason::NameTaken { why } => format!("its name is another one's: {why}"),
             Reason::NotScheduled => "no node took its pod in time".to_owned(),
             Reason::NotRunning => "its container did not run in time".to_owned(),
             Reason::NotOnline => "its agent did not come online in time".to_owned(),

@@ -63,6 +63,7 @@ fn every() -> Vec<Reason> {
         Reason::Vanished,
         Reason::Interrupted { call: text() },
         Reason::RegistrationFailed { why: text() },
+        Reason::NameTaken { why: "there is a container group /groups/stint-1".to_owned() },
         Reason::NotScheduled,
         Reason::NotRunning,
         Reason::NotOnline,

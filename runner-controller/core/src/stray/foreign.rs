@@ -86,10 +86,13 @@ impl fmt::Display for Foreign {
     }
 }
 
-/// What was seen, by whom it is of.
+/// Document, its name, how they are in each other's way, and the other's origin and id.
+type Key = (Document, String, Way, Option<String>, String);
+
+/// What was seen, by whom it is of: an example, and how many there are.
 pub(super) struct Sightings<'a> {
     own: Own<'a>,
-    seen: BTreeMap<(Document, String, Way, Option<String>, String), (String, usize)>,
+    seen: BTreeMap<Key, (String, usize)>,
 }
 
 impl<'a> Sightings<'a> {
@@ -135,7 +138,7 @@ impl<'a> Sightings<'a> {
         self.own.setup.classes.values().any(asks)
     }
 
-    fn note(&mut self, key: (Document, String, Way, Option<String>, String), example: &str) {
+    fn note(&mut self, key: Key, example: &str) {
         let (_, count) = self.seen.entry(key).or_insert_with(|| (example.to_owned(), 0));
         *count += 1;
     }

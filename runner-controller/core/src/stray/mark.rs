@@ -164,7 +164,8 @@ pub fn installation_of(name: &str) -> Option<&str> {
 /// The origin that a registration's labels name.
 pub fn origin_in(labels: &[String]) -> Option<&str> {
     labels.iter().find_map(|label| {
-        let from = label.get(..ORIGIN_LABEL.len()).filter(|begin| begin.eq_ignore_ascii_case(ORIGIN_LABEL))?;
+        let from =
+            label.get(..ORIGIN_LABEL.len()).filter(|begin| begin.eq_ignore_ascii_case(ORIGIN_LABEL))?;
         label.get(from.len()..)
     })
 }

@@ -47,7 +47,7 @@ fn look(found: &Findings, known: Known, now: i64) -> Remedies {
 /// `Adopt NAME`, `Complete NAME`, `DeleteCredential NAME` or `Deregister NAME`.
 fn show(remedies: &Remedies) -> Vec<String> {
     let one = |remedy: &Remedy| match remedy {
-        Remedy::Adopt(runner) => format!("Adopt {}", runner.name),
+        Remedy::Adopt(foundling) => format!("Adopt {}", foundling.new.name),
         Remedy::Complete { runner, .. } => format!("Complete {runner}"),
         Remedy::DeleteCredential { runner } => format!("DeleteCredential {runner}"),
         Remedy::Deregister(registration) => format!("Deregister {}", registration.name),
@@ -58,7 +58,8 @@ fn show(remedies: &Remedies) -> Vec<String> {
 #[test]
 fn a_machine_of_our_own_without_a_record_gets_it_back() {
     let decided = look(&found(vec![machine("1", OWN)], Vec::new()), Known::Nothing, 100);
-    let [Remedy::Adopt(adopted)] = decided.remedies.as_slice() else { panic!("{decided:?}") };
+    let [Remedy::Adopt(foundling)] = decided.remedies.as_slice() else { panic!("{decided:?}") };
+    let adopted = foundling.facts.iter().cloned().fold(foundling.new.clone().record(at(5)), Runner::with);
     let before = runner("1", 1);
     assert_eq!((&adopted.name, &adopted.job, adopted.ordinal), (&before.name, &before.job, 1));
     assert_eq!((&adopted.scope, &adopted.matched), (&before.scope, &before.matched));

@@ -15,7 +15,7 @@ use super::{Entry, PAUSE, UNSAID};
 use crate::clock;
 use crate::ports::{
     CallError, CallErrorKind, CallResult, CheckRun, Credential, Deregistered, JobReading, Provider,
-    Published, RateLimit, Registration,
+    Published, RateLimit, RegisteredRunner, Registration,
 };
 use crate::telemetry::{Metrics, Peer};
 
@@ -99,6 +99,17 @@ impl Provider for Gated {
 
     async fn deregister(&self, scope: &Scope, name: &str, id: Option<u64>) -> CallResult<Deregistered> {
         self.minded("deregister", self.provider.deregister(scope, name, id)).await
+    }
+
+    async fn runners(&self, scope: &Scope) -> CallResult<Vec<RegisteredRunner>> {
+        if let Some(left) = self.provider.spares_calls_for() {
+            return Err(self.spared(left));
+        }
+        self.minded("list-runners", self.provider.runners(scope)).await
+    }
+
+    async fn named(&self, scope: &Scope, name: &str) -> CallResult<Option<RegisteredRunner>> {
+        self.minded("find-runner", self.provider.named(scope, name)).await
     }
 
     async fn read_job(&self, job: &JobKey, what: &JobDescription) -> CallResult<Option<JobReading>> {
