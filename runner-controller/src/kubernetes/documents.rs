@@ -29,10 +29,13 @@ pub(super) struct DocumentsInCluster {
     places: Arc<Cache<Result<RunnerPlaceSpec, String>>>,
     limits: Arc<Cache<Result<ConcurrencyLimitSpec, String>>>,
     budgets: Arc<Cache<Result<BudgetSpec, String>>>,
-    noted: Mutex<HashMap<(Says, &'static str, String), Option<String>>>,
+    noted: Mutex<Noted>,
     figures: Mutex<HashMap<String, (Figures, Timestamp)>>,
     _watches: [AbortOnDropHandle<()>; 5],
 }
+
+/// What was written beside each document, by its kind and name.
+type Noted = HashMap<(Says, &'static str, String), Option<String>>;
 
 /// What is written beside a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
