@@ -5,12 +5,12 @@
 #![expect(clippy::unwrap_used, reason = "a helper of a test fails with it")]
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use emulator_azure::{Azure, AzureHandle, Timings};
+use emulator_azure::{Azure, AzureHandle, ImageRule, Timings};
 use emulator_github::{GitHub, GitHubHandle, JobSpec, JobStatus, OwnerSpec, RateLimits};
-use serde_json::json;
+use serde_json::{Value, json};
 use stint::azure::{ArmOptions, CredentialKind};
 use stint::config::{Callback, Installation};
 use stint::reconcile::wiring::{Controller, RecordsSettings, RunSettings};
@@ -18,7 +18,7 @@ use stint::sqlite::Location;
 
 const SECRET: &str = "strays webhook";
 const SUBSCRIPTION: &str = "00000000-0000-0000-0000-000000000001";
-const WITHIN: Duration = Duration::from_secs(60);
+const WITHIN: Duration = Duration::from_secs(100);
 
 struct Bed {
     github: GitHubHandle,
@@ -33,10 +33,19 @@ fn free_address() -> SocketAddr {
 
 impl Bed {
     async fn prepare() -> Self {
+        Self::with(json!({"resources": {"cpu": "1", "memory": "1Gi"}})).await
+    }
+
+    /// With this class. The image `sleeper` runs no agent, and does nothing for long.
+    async fn with(class: Value) -> Self {
+        if std::env::var_os("STINT_TEST_LOG").is_some() {
+            let _ = stint::telemetry::init_logging(stint::telemetry::LogFormat::Pretty, "stint=debug");
+        }
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let agent = env!("CARGO_BIN_EXE_stint");
         let azure = emulator_azure::Options {
             timings: Timings { image_mb: 50, ..Timings::default() },
+            images: vec![ImageRule::runs("sleeper", ["sleep", "600"])],
             ..emulator_azure::Options::fast([agent, "standin-agent"])
         };
         let github = emulator_github::Options {
@@ -51,11 +60,11 @@ impl Bed {
             listen: free_address(),
         };
         bed.github.set_webhook(&format!("http://{}/webhooks/acme", bed.listen), SECRET);
-        bed.write_documents();
+        bed.write_documents(&class);
         bed
     }
 
-    fn write_documents(&self) {
+    fn write_documents(&self, class: &Value) {
         let api = "stint.dev/v1alpha1";
         let documents = [
             json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "acme-app"}, "stringData": {
@@ -65,9 +74,7 @@ impl Bed {
             json!({"apiVersion": api, "kind": "RunnerSource", "metadata": {"name": "acme"}, "spec": {"github": {
                 "owners": ["acme"], "secretRef": "acme-app", "apiUrl": self.github.url(),
             }}}),
-            json!({"apiVersion": api, "kind": "RunnerClass", "metadata": {"name": "stint"}, "spec": {
-                "resources": {"cpu": "1", "memory": "1Gi"},
-            }}),
+            json!({"apiVersion": api, "kind": "RunnerClass", "metadata": {"name": "stint"}, "spec": class}),
             json!({"apiVersion": api, "kind": "RunnerPlace", "metadata": {"name": "aci"}, "spec": {
                 "containerInstances": {},
             }}),
@@ -122,24 +129,25 @@ impl Bed {
         controller
     }
 
-    fn records(&self, state: &str) -> PathBuf {
-        self.directory.path().join(state).join("records.db")
+    /// The file of the records, and those beside it.
+    fn records(&self, state: &str) -> [PathBuf; 3] {
+        let directory = self.directory.path().join(state);
+        ["records.db", "records.db-wal", "records.db-shm"].map(|name| directory.join(name))
     }
 
     /// Keeps the records as they are now; the controller must not run.
-    fn back_up(&self, state: &str) -> Vec<u8> {
-        std::fs::read(self.records(state)).unwrap()
+    fn back_up(&self, state: &str) -> [Option<Vec<u8>>; 3] {
+        self.records(state).map(|file| std::fs::read(file).ok())
     }
 
     /// Restores an older state; the controller must not run.
-    fn restore(&self, state: &str, kept: &[u8]) {
-        let records = self.records(state);
-        for side in ["-wal", "-shm"] {
-            let mut name = records.clone().into_os_string();
-            name.push(side);
-            let _ = std::fs::remove_file(Path::new(&name));
+    fn restore(&self, state: &str, kept: &[Option<Vec<u8>>; 3]) {
+        for (file, kept) in self.records(state).iter().zip(kept) {
+            let _ = std::fs::remove_file(file);
+            if let Some(kept) = kept {
+                std::fs::write(file, kept).unwrap();
+            }
         }
-        std::fs::write(records, kept).unwrap();
     }
 
     /// Waits until nothing of any runner is left, and the ledger says of each group what the meter does.
@@ -171,6 +179,13 @@ impl Bed {
         let url = format!("http://{}/metrics", controller.internal_address);
         let text = reqwest::get(url).await.unwrap().text().await.unwrap();
         text.lines().find_map(|line| line.strip_prefix(name)).map(|rest| rest.trim().to_owned())
+    }
+
+    /// Tells again that the job was queued.
+    fn redeliver_queued(&self) {
+        let deliveries = self.github.deliveries();
+        let queued = deliveries.iter().find(|one| one.action.as_deref() == Some("queued")).unwrap();
+        self.github.redeliver(queued.id).unwrap();
     }
 
     fn job(&self) -> JobSpec {
@@ -248,8 +263,7 @@ async fn a_job_that_is_told_anew_after_a_restore_gets_no_second_group_of_a_name(
     bed.restore("state", &before);
 
     let controller = bed.start("state").await;
-    let delivery = bed.github.deliveries().first().unwrap().id;
-    bed.github.redeliver(delivery).unwrap();
+    bed.redeliver_queued();
     eventually("the job and its runner", async || {
         let observed = controller.records.observe().unwrap();
         (observed.jobs.len() == 1 && observed.runners.len() == 1)
@@ -287,13 +301,19 @@ async fn two_installations_of_one_id_leave_each_others_runners_alone_and_say_so(
         .await;
     }
     // The same job, told to the second one, makes the same name.
-    let delivery = bed.github.deliveries().first().unwrap().id;
-    bed.github.redeliver(delivery).unwrap();
+    bed.redeliver_queued();
     eventually("the job at the second one", async || {
         let jobs = second.records.observe().unwrap().jobs;
         jobs.first().map(drop).ok_or("none")
     })
     .await;
+    let refused = eventually("its runner to be given up", async || {
+        let runners = second.records.observe().unwrap().runners;
+        let ended = runners.into_iter().find(|runner| runner.facts.teardown.is_some());
+        ended.and_then(|runner| runner.facts.teardown).ok_or("none")
+    })
+    .await;
+    assert_eq!(refused.code, "NameTaken");
     assert!(second.records.observe().unwrap().runners.iter().all(|runner| runner.facts.found.is_none()));
     second.stop().await;
     assert!(bed.azure.group(&group).is_some() && bed.github.job(id).unwrap().status == JobStatus::InProgress);
@@ -319,26 +339,25 @@ async fn a_group_that_lives_on_after_its_deletion_is_deleted_again_and_billed_to
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_container_that_azure_starts_again_is_replaced() {
-    let bed = Bed::prepare().await;
+async fn a_container_that_azure_starts_again_is_ended_and_the_job_gets_the_next_runner() {
+    let class = json!({"resources": {"cpu": "1", "memory": "1Gi"}, "image": "sleeper", "deadlines": {"online": "10m"}});
+    let bed = Bed::with(class).await;
     let controller = bed.start("state").await;
-    bed.github.hold_assignment(true);
-    let id = bed.github.queue_job(bed.job().lasting(Duration::from_millis(200))).unwrap();
-    bed.azure
-        .wait_for("a running group", WITHIN, |groups| {
-            groups.iter().any(|group| group.containers.iter().any(|container| container.pid.is_some()))
-        })
-        .await
-        .unwrap();
+    bed.github.queue_job(bed.job()).unwrap();
+    let runs = |groups: &[emulator_azure::GroupView]| {
+        groups.iter().any(|group| group.containers.iter().any(|container| container.pid.is_some()))
+    };
+    bed.azure.wait_for("a running group", WITHIN, runs).await.unwrap();
     bed.azure.script(emulator_azure::Script::RestartContainers { group: "*".to_owned() });
-    bed.azure
-        .wait_for("its replacement", WITHIN, |groups| groups.iter().any(|group| group.number > 1))
-        .await
-        .ok();
-    bed.github.hold_assignment(false);
-    bed.github.wait_for_end(id, WITHIN).await.unwrap();
-    bed.nothing_left(&controller).await;
-    let rows = controller.ledger.rows().await.unwrap();
-    assert!(rows.len() >= 2, "{rows:#?}");
+    let row = eventually("its bill", async || {
+        controller.ledger.rows().await.unwrap().into_iter().next().ok_or("no row")
+    })
+    .await;
+    assert_eq!(row.ended_because, "Restarted");
+    eventually("the next runner", async || {
+        let runners = controller.records.observe().unwrap().runners;
+        runners.into_iter().find(|runner| runner.ordinal == 2).map(drop).ok_or("none")
+    })
+    .await;
     controller.stop().await;
 }

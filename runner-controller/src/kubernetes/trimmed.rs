@@ -10,6 +10,7 @@ use kube::{Api, Client};
 use runner_core::lifecycle::{Machine, MachinePhase};
 use serde::{Deserialize, Serialize};
 
+use crate::config::pod_template::CONTAINER;
 use crate::ports::VirtualNodeSeen;
 
 pub(super) type TrimmedPod = Object<PodSpecPart, PodStatusPart>;
@@ -45,6 +46,7 @@ struct ConditionPart {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct ContainerPart {
+    name: String,
     state: ContainerStatePart,
     restart_count: u32,
 }
@@ -159,8 +161,9 @@ pub(super) fn machine(pod: &TrimmedPod, now: jiff::Timestamp) -> Machine {
         restarts: status
             .container_statuses
             .iter()
-            .map(|container| container.restart_count)
-            .fold(0, u32::saturating_add),
+            // What others inject may restart as it likes.
+            .find(|container| container.name == CONTAINER)
+            .map_or(0, |container| container.restart_count),
     }
 }
 
