@@ -4,8 +4,11 @@
 //! the next pass can go on from. Nothing is retried here: a failed action is held back for a while and planned again.
 
 mod address;
+mod bill;
+mod deregister;
 mod holds;
 mod jobs;
+mod origin;
 mod spending;
 mod start;
 mod teardown;
@@ -34,7 +37,9 @@ use crate::reconcile::sources::Sources;
 use crate::telemetry::Metrics;
 pub use address::address_of;
 use holds::Holds;
+pub use origin::Origin;
 pub use spending::SpendingMemory;
+pub use teardown::as_read;
 
 /// How many records of new runners are written at once.
 const CREATES_AT_ONCE: usize = 16;
@@ -65,6 +70,8 @@ pub struct Outside {
     pub spending: SpendingMemory,
     /// How budgets stand, as of the last pass.
     pub budgets: watch::Sender<Arc<[Figures]>>,
+    /// What tells this installation from any other.
+    pub origin: Origin,
 }
 
 /// What came of an action.

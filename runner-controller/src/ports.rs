@@ -18,13 +18,14 @@ use runner_core::lifecycle::{Machine, Runner, RunnerFact};
 use runner_core::plan::NewRunner;
 use runner_core::quota::Past;
 use runner_core::reason::Reason;
+use runner_core::stray::Foundling;
 use secrecy::SecretString;
 
 pub use self::error::{CallError, CallErrorKind, CallResult, another_ledger};
 pub use self::ledger::{Charges, KeptLogs, Ledger, LedgerRow};
 pub use self::provider::{
     CheckRun, Credential, Delivery, DeliveryPage, Deregistered, HooksWanted, JobReading, OpenRun, Provider,
-    Published, RateLimit, Registration, RepositorySeen,
+    Published, RateLimit, RegisteredRunner, Registration, RepositorySeen,
 };
 use crate::config::{Documents, Problem};
 
@@ -96,6 +97,17 @@ pub trait Records: Send + Sync {
     async fn delete_credential(&self, runner: &str) -> CallResult<()>;
     /// Reads that, for a machine that Stint creates without a cluster. `NotFound` if there is none.
     async fn credential(&self, runner: &str) -> CallResult<BTreeMap<String, SecretString>>;
+    /// The names of all runners for which a credential is stored.
+    async fn credentials(&self) -> CallResult<Vec<String>> {
+        Ok(Vec::new())
+    }
+    /// Writes the record of a runner of which only its machine is left, with what is certain of it. One that exists already
+    /// is no error. A record without these facts would pass for a runner that is yet to be started: both are written at
+    /// once, or such a half is never taken for a whole.
+    async fn adopt(&self, foundling: &Foundling) -> CallResult<()> {
+        self.create_runner(&foundling.new, foundling.created_at).await?;
+        self.record(&foundling.new.name, &foundling.facts).await
+    }
     /// Lets a runner's record go: the last thing that is ever done for it. Gone already is no error.
     async fn release(&self, runner: &str) -> CallResult<()>;
 
@@ -114,6 +126,15 @@ pub trait Records: Send + Sync {
     /// Keeps how far one hook's are.
     async fn note_swept(&self, _source: &str, _hook: &str, _to: Timestamp) -> CallResult<()> {
         Ok(())
+    }
+    /// Writes beside each document what people should know of it, although it is in use; and takes back what no longer is so.
+    async fn note_advisories(&self, _advisories: &[Problem]) -> CallResult<()> {
+        Ok(())
+    }
+    /// What tells the place where these records are from any other such place, as long as that is there: it must outlive a
+    /// restored or lost state of the records themselves, where something does.
+    async fn identity(&self) -> CallResult<String> {
+        Ok(String::new())
     }
     /// Writes beside each budget's document how it stands, where documents have a place for that; not at every change.
     async fn note_budgets(&self, _figures: &[Figures]) -> CallResult<()> {
@@ -158,6 +179,27 @@ pub trait Pods: Send + Sync {
     async fn delete(&self, runner: &Runner) -> CallResult<()>;
     /// Name of the container group that a runner's pod becomes.
     fn group_name(&self, runner: &str) -> String;
+    /// The namespace that such groups are tagged with.
+    fn namespace(&self) -> &str {
+        ""
+    }
+    /// All pods that carry this installation's label, read from the server itself.
+    async fn list(&self) -> CallResult<Vec<PodFound>> {
+        Ok(Vec::new())
+    }
+}
+
+/// A pod, as the server lists it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PodFound {
+    /// Its name: its runner's.
+    pub name: String,
+    /// Its UID.
+    pub uid: String,
+    /// When it was created.
+    pub created_at: Option<Timestamp>,
+    /// The environment of its runner's container, as far as it is plain values.
+    pub env: BTreeMap<String, String>,
 }
 
 /// What pods and nodes show.
@@ -191,6 +233,8 @@ pub struct PodOrder {
     pub class: Arc<crate::config::ResolvedClass>,
     /// Its place.
     pub place: Arc<crate::config::ResolvedPlace>,
+    /// What tells this installation from any other.
+    pub origin: String,
 }
 
 /// Container groups in Azure.
@@ -261,7 +305,16 @@ pub struct Group {
     pub stopped: Option<Timestamp>,
     /// The last event or error, for people.
     pub message: Option<String>,
+    /// The environment of its containers, as far as Azure shows it: never a secure value.
+    pub env: BTreeMap<String, String>,
+    /// How often its containers were started again.
+    pub restarts: u32,
 }
+
+/// Tag of a group that Stint creates itself: the installation's id.
+pub const INSTALLATION_TAG: &str = "stint-installation";
+/// Tag of such a group: the runner's name.
+pub const RUNNER_TAG: &str = "stint-runner";
 
 /// What a group that Stint creates itself is made from: one container, and the credential as a secret volume.
 #[derive(Clone, Debug)]

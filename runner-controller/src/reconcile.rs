@@ -4,12 +4,14 @@
 //! but what is under way and which places had no room, which it may forget.
 
 mod acting;
+mod advice;
 pub mod assembly;
 mod budgets;
 mod housekeeping;
 mod notices;
 mod quotas;
 pub mod sources;
+mod strays;
 mod sweep;
 mod timed;
 pub mod wiring;
@@ -23,6 +25,7 @@ use runner_core::forecast::Waiting;
 use runner_core::health::Health;
 use runner_core::isolation::{Advisory, Isolation};
 use runner_core::job::{JobKey, JobReport, Standing};
+use runner_core::lifecycle::Runner;
 use runner_core::plan::{Action, Plan, plan};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -34,10 +37,12 @@ use crate::execute::{Executor, Outside};
 use crate::observe::{Observer, View};
 use crate::ports::{CallErrorKind, CallResult};
 use crate::telemetry::{Metrics, RunnerState};
+use advice::Advice;
 use budgets::BudgetTeller;
 use housekeeping::Housekeeping;
 use notices::Notices;
 use quotas::Quotas;
+use strays::Strays;
 
 /// How long what has changed is collected before the next pass.
 const COLLECT: Duration = Duration::from_millis(10);
@@ -60,6 +65,8 @@ pub struct Reconciler {
     quotas: Quotas,
     health: Health,
     budgets: BudgetTeller,
+    strays: Strays,
+    advice: Advice,
 }
 
 impl Reconciler {
@@ -82,6 +89,8 @@ impl Reconciler {
             quotas: Quotas::default(),
             health: Health::default(),
             budgets: BudgetTeller::default(),
+            strays: Strays::default(),
+            advice: Advice::default(),
         }
     }
 
@@ -94,6 +103,7 @@ impl Reconciler {
         self.quotas.forget(&*self.outside.records);
         let sweeping = sweep::run(self.outside.clone(), self.resolved.subscribe());
         let sweeping = AbortOnDropHandle::new(tokio::spawn(sweeping));
+        self.strays.begin(clock::now());
         let result = loop {
             let wake_at = match self.pass().await {
                 Ok(wake_at) => wake_at,
@@ -112,6 +122,7 @@ impl Reconciler {
                 () = self.observer.changed() => {}
                 () = self.executor.finished() => {}
                 () = self.outside.sources.changed() => {}
+                () = self.strays.looked() => {}
                 () = tokio::time::sleep(Duration::try_from(pause).unwrap_or_default()) => {}
             }
             tokio::time::sleep(COLLECT).await;
@@ -141,16 +152,21 @@ impl Reconciler {
         let mut plan = plan(&view.snapshot, now);
         self.outside.metrics.planned(started.elapsed());
         self.show(&view, &plan, now);
-        let wake_at = plan.wake_at.into_iter().chain(ask_again).min();
+        let held_until = self.strays.hold_until(now);
+        if held_until.is_some() {
+            plan.actions.retain(|action| !strays::begins(action));
+        }
+        let wake_at = plan.wake_at.into_iter().chain(ask_again).chain(held_until).min();
         let waiting = Arc::new(Waiting::of(&mut plan));
         self.outside.waiting.send_replace(waiting.clone());
         self.executor.begin(plan, &view).await?;
         self.publish(&view).await;
         self.budgets.tell(&self.outside, &view, now).await;
-        self.housekeeping.keep(&self.outside, &view, now);
+        self.housekeeping.keep(&self.outside, now);
+        let look_at = self.strays.keep(&self.outside, &view, now);
         self.quotas.ask(&self.outside, &view, now);
         let tell_at = self.notices.keep(&self.outside, &view, &waiting, now);
-        Ok(wake_at.into_iter().chain(tell_at).min())
+        Ok(wake_at.into_iter().chain(tell_at).chain(look_at).min())
     }
 
     /// Tells the rest of the program, and the documents, what the documents resolve to.
@@ -162,6 +178,11 @@ impl Reconciler {
         match self.outside.records.note_problems(&problems).await {
             Ok(()) => {}
             Err(error) => tracing::warn!(%error, "a problem cannot be written beside its document"),
+        }
+        let mut advisories = self.advice.of(view);
+        advisories.extend(self.strays.advisories());
+        if let Err(error) = self.outside.records.note_advisories(&advisories).await {
+            tracing::warn!(%error, "an advisory cannot be written beside its document");
         }
         let unready: BTreeMap<String, String> = view
             .resolved
@@ -208,6 +229,8 @@ impl Reconciler {
             *standings.entry(job.report.standing).or_default() += 1;
         }
         metrics.set_jobs(standings);
+        let stuck = |runner: &&Runner| runner.facts.stuck.is_some() && runner.facts.gone.is_none();
+        metrics.set_stuck(view.snapshot.runners.iter().filter(stuck).count());
         metrics.set_runners(view.snapshot.runners.iter().map(|runner| {
             let state = if runner.ending() {
                 RunnerState::Ending

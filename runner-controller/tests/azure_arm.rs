@@ -188,6 +188,18 @@ async fn a_finished_group_shows_when_its_meter_ran() {
 }
 
 #[tokio::test]
+async fn a_group_shows_whose_it_is_and_that_it_was_started_again() {
+    let view = json!({ "restartCount": 2, "currentState": { "state": "Running" }, "events": [] });
+    let mut body = group("g", "Running", &[view]);
+    body["properties"]["containers"][0]["properties"]["environmentVariables"] =
+        json!([{ "name": "STINT_ORIGIN", "value": "0123456789abcdef" }, { "name": "SECURE" }]);
+    let arm = Arm::start(move |_, _| ok(body.clone())).await;
+    let found = arm.client().get(&address("g")).await.unwrap().unwrap();
+    assert_eq!(found.restarts, 2);
+    assert_eq!(found.env, BTreeMap::from([("STINT_ORIGIN".to_owned(), "0123456789abcdef".to_owned())]));
+}
+
+#[tokio::test]
 async fn a_group_has_not_stopped_while_one_of_its_containers_runs() {
     let ended = json!({ "currentState": { "state": "Terminated", "finishTime": "2026-03-01T10:04:00Z" } });
     let runs = json!({ "currentState": { "state": "Running", "startTime": "2026-03-01T10:00:21Z" } });

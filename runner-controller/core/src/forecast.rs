@@ -311,6 +311,10 @@ fn end_of(reason: &Reason) -> End<'_> {
         | Reason::AttemptsExhausted { .. } => (None, When::Never),
         Reason::ContainerEnded
         | Reason::AgentExited
+        | Reason::RunnerTooOld
+        | Reason::NameTaken { .. }
+        | Reason::IdleRemoved
+        | Reason::Restarted
         | Reason::StartFailed { .. }
         | Reason::NoCapacity { .. }
         | Reason::Unschedulable { .. }

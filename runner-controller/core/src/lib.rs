@@ -20,6 +20,7 @@ pub mod plan;
 pub mod quota;
 pub mod reason;
 pub mod setup;
+pub mod stray;
 pub mod sweep;
 
 #[cfg(test)]

@@ -16,6 +16,7 @@
 mod attempts;
 mod facts;
 mod machine;
+mod verdict;
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -23,6 +24,7 @@ pub(crate) use self::attempts::pauses_the_next;
 pub use self::attempts::{counts_as_attempt, start_failure};
 pub use self::facts::{AgentFacts, GroupFacts, Launched, Registered, RunnerFact, RunnerFacts, Teardown};
 pub use self::machine::{Machine, MachinePhase};
+use self::verdict::Verdict;
 
 use crate::job::JobKey;
 use crate::labels::Matched;
@@ -198,7 +200,8 @@ impl Runner {
 
     fn start_step(&self, around: Surroundings<'_>) -> Option<Step> {
         let facts = &self.facts;
-        if facts.launching.is_none() {
+        // Whatever became of its record, its machine was made.
+        if facts.launching.is_none() && facts.found.is_none() {
             let needed = match around.occupation {
                 Occupation::Wanted | Occupation::Busy => true,
                 Occupation::Unwanted { .. } | Occupation::Done { .. } => false,
@@ -241,81 +244,6 @@ impl Runner {
             }
             MachinePhase::Running | MachinePhase::Ended | MachinePhase::StartFailed => None,
         }
-    }
-
-    /// Whether the runner is over. `ask`: it may be busy for all that is known here, so its source decides.
-    fn verdict(&self, around: Surroundings<'_>) -> Verdict {
-        let facts = &self.facts;
-        let now = around.now;
-        if facts.agent.exiting.is_some() {
-            return Verdict::certain(Reason::AgentExited);
-        }
-        if facts.registering.is_some() && facts.registered.is_none() {
-            return Verdict::certain(Reason::Interrupted { call: "registered it".to_owned() });
-        }
-        let begun = match (&facts.launched, around.machine) {
-            (Some(launched), None) => {
-                let until = saturating_add(launched.at, SHOWN_WITHIN);
-                return if now < until {
-                    Verdict::Keep(Some(until))
-                } else {
-                    self.ask(Reason::Vanished, now)
-                };
-            }
-            (Some(_), Some(machine)) => Some(machine),
-            (None, _) => None,
-        };
-        match begun.map(|machine| machine.phase) {
-            Some(MachinePhase::Ended) => return Verdict::certain(Reason::ContainerEnded),
-            Some(MachinePhase::StartFailed) => {
-                let why = begun
-                    .and_then(|machine| machine.why.clone())
-                    .unwrap_or_else(|| "no reason given".to_owned());
-                return self.ask(start_failure(why), now);
-            }
-            Some(MachinePhase::Pending) => {
-                if let Some(why) = facts.group.as_ref().and_then(|group| group.failed.clone()) {
-                    return self.ask(start_failure(why), now);
-                }
-            }
-            Some(MachinePhase::Running) | None => {}
-        }
-        if begun.is_some_and(|machine| machine.deleting) {
-            return self.ask(Reason::Vanished, now);
-        }
-        if self.deleted {
-            return self.ask(Reason::Deleted, now);
-        }
-        match around.occupation {
-            Occupation::Busy => return Verdict::Keep(None),
-            Occupation::Unwanted { since } | Occupation::Done { since } => {
-                let until = saturating_add(since, around.surplus_grace);
-                if now >= until {
-                    return self.ask(Reason::Surplus, now);
-                }
-                return Verdict::Keep(Some(until));
-            }
-            Occupation::Wanted => {}
-        }
-        let Some(machine) = begun else { return Verdict::Keep(None) };
-        let launched_at = facts.launched.as_ref().map_or(self.created_at, |launched| launched.at);
-        let (since, allowed, reason) = match machine.phase {
-            MachinePhase::Running => match facts.agent.booted {
-                None => (machine.since, around.deadlines.online, Reason::NotOnline),
-                Some(online) => (online, around.deadlines.idle, Reason::Idle),
-            },
-            MachinePhase::Pending | MachinePhase::Ended | MachinePhase::StartFailed => {
-                match machine.unschedulable() {
-                    Some(why) => {
-                        (launched_at, around.leave_after, Reason::Unschedulable { why: why.to_owned() })
-                    }
-                    None if machine.scheduled => (launched_at, around.deadlines.running, Reason::NotRunning),
-                    None => (launched_at, around.deadlines.scheduled, Reason::NotScheduled),
-                }
-            }
-        };
-        let until = saturating_add(since, allowed);
-        if now < until { Verdict::Keep(Some(until)) } else { self.ask(reason, now) }
     }
 
     /// Ends the runner if its source lets it go; waits where that said a moment ago that it is busy.
@@ -374,17 +302,6 @@ impl Runner {
             }
         }
         if registration_left { Step::Deregister } else { Step::Release }
-    }
-}
-
-enum Verdict {
-    Keep(Option<Timestamp>),
-    End { reason: Reason, ask: bool },
-}
-
-impl Verdict {
-    fn certain(reason: Reason) -> Self {
-        Verdict::End { reason, ask: false }
     }
 }
 

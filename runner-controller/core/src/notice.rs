@@ -309,6 +309,10 @@ pub fn told_to_all(reason: &Reason) -> Option<String> {
         // Of runners, never of a job.
         | Reason::ContainerEnded
         | Reason::AgentExited
+        | Reason::RunnerTooOld
+        | Reason::NameTaken { .. }
+        | Reason::IdleRemoved
+        | Reason::Restarted
         | Reason::StartFailed { .. }
         | Reason::NoCapacity { .. }
         | Reason::Unschedulable { .. }

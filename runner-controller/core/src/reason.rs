@@ -91,6 +91,12 @@ pub enum Reason {
     ContainerEnded,
     /// Its agent said that it is exiting.
     AgentExited,
+    /// Its agent ended since its source takes no runner of that version.
+    RunnerTooOld,
+    /// Its agent ended after it had waited long for a job, as it does when its source removes an idle registration.
+    IdleRemoved,
+    /// The platform started its container again.
+    Restarted,
     /// Its container never started.
     StartFailed { why: String },
     /// The platform has no room or no quota for its container now.
@@ -103,6 +109,8 @@ pub enum Reason {
     Interrupted { call: String },
     /// The source refused to register it.
     RegistrationFailed { why: String },
+    /// Its name is another one's at its source or in Azure.
+    NameTaken { why: String },
     /// No node took its pod in time.
     NotScheduled,
     /// Its container did not run in time.
@@ -119,7 +127,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every code, in the order of the enum.
-    pub const CODES: [&str; 45] = [
+    pub const CODES: [&str; 49] = [
         "InstallationFull",
         "ClassFull",
         "SizeFull",
@@ -153,12 +161,16 @@ impl Reason {
         "AttemptsExhausted",
         "ContainerEnded",
         "AgentExited",
+        "RunnerTooOld",
+        "IdleRemoved",
+        "Restarted",
         "StartFailed",
         "NoCapacity",
         "Unschedulable",
         "Vanished",
         "Interrupted",
         "RegistrationFailed",
+        "NameTaken",
         "NotScheduled",
         "NotRunning",
         "NotOnline",
@@ -203,12 +215,16 @@ impl Reason {
             Reason::AttemptsExhausted { .. } => "AttemptsExhausted",
             Reason::ContainerEnded => "ContainerEnded",
             Reason::AgentExited => "AgentExited",
+            Reason::RunnerTooOld => "RunnerTooOld",
+            Reason::IdleRemoved => "IdleRemoved",
+            Reason::Restarted => "Restarted",
             Reason::StartFailed { .. } => "StartFailed",
             Reason::NoCapacity { .. } => "NoCapacity",
             Reason::Unschedulable { .. } => "Unschedulable",
             Reason::Vanished => "Vanished",
             Reason::Interrupted { .. } => "Interrupted",
             Reason::RegistrationFailed { .. } => "RegistrationFailed",
+            Reason::NameTaken { .. } => "NameTaken",
             Reason::NotScheduled => "NotScheduled",
             Reason::NotRunning => "NotRunning",
             Reason::NotOnline => "NotOnline",

@@ -224,7 +224,15 @@ pub(crate) fn group(pull: Option<i64>, stopped: Option<i64>, seen: i64) -> Group
 }
 
 pub(crate) fn machine(phase: MachinePhase, since: i64) -> Machine {
-    Machine { uid: "uid".to_owned(), phase, scheduled: true, since: at(since), why: None, deleting: false }
+    Machine {
+        uid: "uid".to_owned(),
+        phase,
+        scheduled: true,
+        since: at(since),
+        why: None,
+        deleting: false,
+        restarts: 0,
+    }
 }
 
 /// A pod that no node of its pool can take.

@@ -172,6 +172,15 @@ struct ContainerWire {
 #[serde(rename_all = "camelCase", default)]
 struct ContainerProperties {
     instance_view: Option<InstanceView>,
+    environment_variables: Option<Vec<VariableWire>>,
+}
+
+/// A variable of a container's environment; a secure one comes without its value.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct VariableWire {
+    name: Option<String>,
+    value: Option<String>,
 }
 
 /// Of a group it has a state, of a container a current state, of both events.
@@ -179,6 +188,7 @@ struct ContainerProperties {
 #[serde(rename_all = "camelCase", default)]
 struct InstanceView {
     state: Option<String>,
+    restart_count: Option<u32>,
     current_state: Option<StateWire>,
     events: Option<Vec<EventWire>>,
 }
@@ -203,11 +213,17 @@ struct EventWire {
 impl From<GroupWire> for Group {
     fn from(wire: GroupWire) -> Self {
         let properties = wire.properties.unwrap_or_default();
+        let mut env = BTreeMap::new();
         let containers: Vec<InstanceView> = properties
             .containers
             .unwrap_or_default()
             .into_iter()
-            .map(|container| container.properties.unwrap_or_default().instance_view.unwrap_or_default())
+            .map(|container| {
+                let container = container.properties.unwrap_or_default();
+                let variables = container.environment_variables.unwrap_or_default();
+                env.extend(variables.into_iter().filter_map(|one| Some((one.name?, one.value?))));
+                container.instance_view.unwrap_or_default()
+            })
             .collect();
         let view = properties.instance_view.unwrap_or_default();
         let states = || containers.iter().filter_map(|container| container.current_state.as_ref());
@@ -244,6 +260,11 @@ impl From<GroupWire> for Group {
                 .collect(),
             provisioning_state: properties.provisioning_state.unwrap_or_default(),
             state: view.state.unwrap_or_default(),
+            restarts: containers
+                .iter()
+                .filter_map(|container| container.restart_count)
+                .fold(0, u32::saturating_add),
+            env,
         }
     }
 }

@@ -217,6 +217,7 @@ pub fn runner_spec(new: &NewRunner, at: Timestamp) -> RunnerSpec {
             PlaceKind::NodePool => PlaceKindName::NodePool,
         },
         created_at: Some(at),
+        found: None,
     }
 }
 
@@ -246,12 +247,18 @@ pub fn runner(record: &Runner) -> CoreRunner {
         },
         created_at: spec.created_at.or_else(|| created(record)).unwrap_or(Timestamp::UNIX_EPOCH),
         deleted: record.meta().deletion_timestamp.is_some(),
-        facts: record.status.as_ref().map(runner_facts).unwrap_or_default(),
+        facts: {
+            let mut facts = record.status.as_ref().map(runner_facts).unwrap_or_default();
+            spec.found.iter().for_each(|found| found.add_to(&mut facts));
+            facts
+        },
     }
 }
 
 fn runner_facts(status: &RunnerStatus) -> RunnerFacts {
     RunnerFacts {
+        // Of the spec, where that says so.
+        found: None,
         registering: status.registering_at,
         registered: status.registered.as_ref().map(|registered| Registered {
             id: registered.id,
@@ -286,6 +293,7 @@ fn runner_facts(status: &RunnerStatus) -> RunnerFacts {
         }),
         captured: status.captured_at,
         deleting: status.deleting_at,
+        stuck: status.stuck_at,
         gone: status.gone_at,
         billed: status.billed_at,
         deregistered: status.deregistered_at,
@@ -330,6 +338,7 @@ pub fn runner_status(facts: &RunnerFacts) -> RunnerStatus {
         }),
         captured_at: facts.captured,
         deleting_at: facts.deleting,
+        stuck_at: facts.stuck,
         gone_at: facts.gone,
         billed_at: facts.billed,
         deregistered_at: facts.deregistered,
@@ -364,6 +373,8 @@ fn state_word(facts: &RunnerFacts) -> &'static str {
         facts.agent.booted.is_some() || facts.group.as_ref().is_some_and(|group| group.started.is_some());
     if facts.gone.is_some() {
         "Gone"
+    } else if facts.stuck.is_some() {
+        "Stuck"
     } else if facts.teardown.is_some() || facts.agent.exiting.is_some() {
         "Ending"
     } else if facts.agent.job_started.is_some() {

@@ -9,6 +9,7 @@ pub mod conditions;
 pub mod convert;
 pub mod crds;
 pub mod directory;
+pub mod found;
 pub mod limit;
 pub mod origins;
 pub mod place;

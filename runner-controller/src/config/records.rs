@@ -11,6 +11,8 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::found::FoundRecord;
+
 /// One attempt of one CI job, for as long as it matters.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
@@ -249,6 +251,9 @@ pub struct RunnerSpec {
     /// When it was reserved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created_at: Option<Timestamp>,
+    /// Where the record was lost and written again: what its machine showed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub found: Option<FoundRecord>,
 }
 
 /// What a place is.
@@ -300,6 +305,9 @@ pub struct RunnerStatus {
     /// When the deletion of its machine was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deleting_at: Option<Timestamp>,
+    /// When its machine was still there long after its deletion was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stuck_at: Option<Timestamp>,
     /// When its machine was confirmed gone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gone_at: Option<Timestamp>,

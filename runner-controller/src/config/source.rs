@@ -155,6 +155,9 @@ pub struct DocumentStatus {
     /// The problem, in one line with the remedy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
+    /// What people should know of the document although it is in use, as that another installation is in its way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub advisory: Option<String>,
 }
 
 /// What Stint found of a RunnerSource, and how far it has read.

@@ -7,13 +7,17 @@ use runner_core::billing::group_size;
 use runner_core::lifecycle::{GroupFacts, Launched, Registered, RunnerFact, start_failure};
 use runner_core::reason::Reason;
 use runner_core::setup::PlaceKind;
+use runner_core::stray::ORIGIN_LABEL;
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 
 use super::{Outcome, Outside, StepOrder, teardown_fact};
 use crate::clock;
 use crate::config::{ResolvedClass, ResolvedPlace};
-use crate::ports::{CallError, CallErrorKind, CallResult, GroupOrder, PodOrder, Registration, agent};
+use crate::ports::{
+    CallError, CallErrorKind, CallResult, GroupOrder, INSTALLATION_TAG, PodOrder, RUNNER_TAG, Registration,
+    agent,
+};
 
 impl Outside {
     /// Only what is reserved is ever started: a process that has lost the lead finds out here at the latest. A record
@@ -30,19 +34,34 @@ impl Outside {
         self.reserved(order).await?;
         let runner = &order.runner;
         let provider = self.provider(&runner.job.source)?;
+        let origin = self.origin().await?;
         self.records.record(&runner.name, &[RunnerFact::Registering(clock::now())]).await?;
+        let whose = format!("{ORIGIN_LABEL}{origin}");
         let registration = Registration {
             scope: runner.scope.clone(),
             name: runner.name.clone(),
-            labels: runner.labels.clone(),
+            // The last one asks for nothing: it tells whose the registration is.
+            labels: runner.labels.iter().cloned().chain([whose]).collect(),
         };
         let credential = match provider.register(&registration).await {
             Ok(credential) => credential,
             Err(error) => {
                 tracing::warn!(runner = runner.name, job = %runner.job, %error, "runner {} is not registered", runner.name);
                 self.sources.note_registration_failed(&runner.job.source, &error);
-                let reason = Reason::RegistrationFailed { why: error.message };
-                self.records.record(&runner.name, &[teardown_fact(&reason)]).await?;
+                // Whoever has the name, it is not this runner's registration, and not this runner's to delete.
+                let facts = match error.kind {
+                    CallErrorKind::Conflict => vec![
+                        teardown_fact(&Reason::NameTaken { why: error.message }),
+                        RunnerFact::Deregistered(clock::now()),
+                    ],
+                    CallErrorKind::Unavailable
+                    | CallErrorKind::Throttled(_)
+                    | CallErrorKind::NotFound
+                    | CallErrorKind::Refused => {
+                        vec![teardown_fact(&Reason::RegistrationFailed { why: error.message })]
+                    }
+                };
+                self.records.record(&runner.name, &facts).await?;
                 return Ok(Outcome::Done);
             }
         };
@@ -72,6 +91,10 @@ impl Outside {
             self.records.record(&runner.name, &[teardown_fact(&Reason::StartFailed { why })]).await?;
             return Ok(Outcome::Done);
         };
+        if let Some(why) = self.name_is_taken(order).await {
+            self.records.record(&runner.name, &[teardown_fact(&Reason::NameTaken { why })]).await?;
+            return Ok(Outcome::Done);
+        }
         let mut intent = vec![RunnerFact::Launching(clock::now())];
         if runner.kind.has_group() {
             // Where its group will be is recorded with the intent, so that it is found whatever becomes of the documents.
@@ -102,6 +125,27 @@ impl Outside {
         }
     }
 
+    /// Who has the name of the runner's container group already, if anybody does: a restored state of the records makes the
+    /// same name again, and another installation of the same id may. azure-aci takes whatever has the name for the pod's own,
+    /// and deletes it with the pod; so nothing is created then. Where Azure cannot be asked, it is hoped for the best.
+    async fn name_is_taken(&self, order: &StepOrder) -> Option<String> {
+        if !order.runner.kind.has_group() {
+            return None;
+        }
+        match self.groups.get(&self.address(order)).await {
+            Ok(found) => found.map(|group| format!("there is a container group {}", group.id)),
+            Err(error) => {
+                tracing::warn!(
+                    runner = order.runner.name,
+                    %error,
+                    "whether the name of runner {} is free cannot be asked",
+                    order.runner.name
+                );
+                None
+            }
+        }
+    }
+
     async fn create_machine(
         &self,
         order: &StepOrder,
@@ -111,8 +155,12 @@ impl Outside {
         match order.runner.kind {
             PlaceKind::VirtualNode | PlaceKind::NodePool => {
                 let pods = self.pods.as_ref().ok_or_else(|| no_cluster(&order.runner.place))?;
-                let order =
-                    PodOrder { runner: order.runner.clone(), class: class.clone(), place: place.clone() };
+                let order = PodOrder {
+                    runner: order.runner.clone(),
+                    class: class.clone(),
+                    place: place.clone(),
+                    origin: self.origin().await?.to_owned(),
+                };
                 pods.create(&order).await
             }
             PlaceKind::ContainerInstances => {
@@ -144,12 +192,12 @@ impl Outside {
         Ok(GroupOrder {
             region: place.region.clone(),
             tags: BTreeMap::from([
-                ("stint-installation".to_owned(), self.installation.id.clone()),
-                ("stint-runner".to_owned(), runner.name.clone()),
+                (INSTALLATION_TAG.to_owned(), self.installation.id.clone()),
+                (RUNNER_TAG.to_owned(), runner.name.clone()),
             ]),
             image: class.image.clone(),
             size: group_size(runner.size),
-            env: agent::environment(&runner.name, place.callback.as_ref()),
+            env: agent::environment(runner, self.origin().await?, place.callback.as_ref()),
             files: self.records.credential(&runner.name).await?,
             mount_path: agent::DIRECTORY.to_owned(),
             registries: Vec::new(),

@@ -3,17 +3,15 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use runner_core::admission::Purpose;
-use runner_core::billing;
-use runner_core::job::JobState;
 use runner_core::lifecycle::{GroupFacts, RunnerFact};
 use runner_core::reason::Reason;
-use runner_core::setup::{PlaceKind, Price};
+use runner_core::setup::PlaceKind;
+use runner_core::stray::Mark;
 
 use super::{Outcome, Outside, StepOrder, teardown_fact};
 use crate::clock;
 use crate::config::pod_template::CONTAINER;
-use crate::ports::{CallResult, Deregistered, Group, GroupAddress, KeptLogs, LedgerRow};
+use crate::ports::{CallResult, Group, GroupAddress, KeptLogs};
 
 /// How long the last reading waits for Azure to show that the container has stopped.
 const LAST_READING: Duration = Duration::from_secs(2);
@@ -31,6 +29,8 @@ const OWN_DELETE_PAUSE: Duration = Duration::from_secs(30);
 const GONE_SOON: SignedDuration = SignedDuration::from_secs(20);
 /// How long after its pod's deletion a group that was never seen may still appear.
 const SETTLED_AFTER: SignedDuration = SignedDuration::from_secs(20);
+/// A deletion that takes longer than this is told to people.
+const STUCK_AFTER: SignedDuration = SignedDuration::from_mins(5);
 /// Tag in which azure-aci keeps the pod's UID.
 const UID_TAG: &str = "UID";
 
@@ -46,7 +46,15 @@ impl Outside {
         let reading = if last {
             self.read_until_stopped(order, &address).await
         } else {
-            self.own_group(order, &address).await
+            let group = self.groups.get(&address).await?;
+            if let Some(group) = &group
+                && let Some(why) = self.anothers(order, group).await?
+            {
+                // Its pod stands for another one's container, in which no agent of this runner's ever starts.
+                self.record(order, &[teardown_fact(&Reason::NameTaken { why })]).await?;
+                return Ok(Outcome::Done);
+            }
+            Ok(group)
         };
         let group = match reading {
             Ok(group) => group,
@@ -108,22 +116,28 @@ impl Outside {
     /// The runner's group, if the group of that name is its own.
     async fn own_group(&self, order: &StepOrder, address: &GroupAddress) -> CallResult<Option<Group>> {
         let Some(group) = self.groups.get(address).await? else { return Ok(None) };
-        if order.runner.kind == PlaceKind::ContainerInstances {
-            return Ok(Some(group));
+        if let Some(why) = self.anothers(order, &group).await? {
+            tracing::error!(runner = order.runner.name, group = address.name, "{why}; it is left alone");
+            return Ok(None);
+        }
+        Ok(Some(group))
+    }
+
+    /// Whose group it is, if it is not the runner's: tags and environment say so, since a name can be had twice.
+    async fn anothers(&self, order: &StepOrder, group: &Group) -> CallResult<Option<String>> {
+        let own = self.origin().await?;
+        if let Some(origin) = Mark::origin_of(&group.env).filter(|origin| *origin != own) {
+            let why = format!(
+                "group {} is another installation's, of origin {origin}; this one is {own}",
+                group.name
+            );
+            return Ok(Some(why));
         }
         let uid = order.runner.facts.launched.as_ref().map(|launched| launched.uid.as_str());
-        match (group.tags.get(UID_TAG).map(String::as_str), uid) {
-            (Some(tag), Some(uid)) if tag != uid => {
-                tracing::error!(
-                    runner = order.runner.name,
-                    group = address.name,
-                    "group {} is tagged with the UID of another pod; it is left alone",
-                    address.name
-                );
-                Ok(None)
-            }
-            _ => Ok(Some(group)),
-        }
+        let tag = group.tags.get(UID_TAG).map(String::as_str);
+        let another =
+            order.runner.kind == PlaceKind::VirtualNode && tag.zip(uid).is_some_and(|(tag, uid)| tag != uid);
+        Ok(another.then(|| format!("group {} is tagged with the UID of another pod", group.name)))
     }
 
     fn overdue(&self, order: &StepOrder) -> bool {
@@ -221,6 +235,18 @@ impl Outside {
             return Ok(Outcome::Done);
         };
         let asked = runner.facts.deleting.unwrap_or(runner.created_at);
+        if runner.facts.stuck.is_none() && passed(asked, STUCK_AFTER) {
+            tracing::error!(
+                runner = runner.name,
+                group = group.id,
+                state = group.provisioning_state,
+                "group {} is still there {} minutes after its deletion was asked for; it goes on being asked for, and the \
+                 runner counts and is not billed until the group is gone",
+                address.name,
+                STUCK_AFTER.as_mins()
+            );
+            self.record(order, &[RunnerFact::Stuck(clock::now())]).await?;
+        }
         if group.provisioning_state != "Deleting" && passed(asked, OWN_DELETE_AFTER) {
             tracing::warn!(
                 runner = runner.name,
@@ -237,107 +263,16 @@ impl Outside {
         Ok(Outcome::Again(if long { GONE_PAUSE * 5 } else { GONE_PAUSE }))
     }
 
-    /// Whether a group that nobody ever saw may still be created: azure-aci may have been about to when its pod was
-    /// deleted, so that a single 404 does not yet say that there is none.
+    /// Whether a group that nobody saw running may still come: azure-aci may have been about to create it when its pod was
+    /// deleted, and groups that are deleted while they are provisioned have been shown again, running (azure-aci#378). So a
+    /// single 404 does not yet say that there is none.
     fn may_still_come(&self, order: &StepOrder) -> bool {
         let facts = &order.runner.facts;
-        let seen =
-            facts.group.as_ref().is_some_and(|group| group.seen_at.is_some()) || facts.agent.booted.is_some();
+        let ran =
+            facts.group.as_ref().is_some_and(|group| group.started.is_some() || group.stopped.is_some())
+                || facts.agent.booted.is_some();
         let asked = facts.deleting.unwrap_or(order.runner.created_at);
-        order.runner.kind == PlaceKind::VirtualNode && !seen && !passed(asked, SETTLED_AFTER)
-    }
-
-    /// Commits the runner's ledger row.
-    pub(super) async fn bill(&self, order: &StepOrder) -> CallResult<Outcome> {
-        let runner = &order.runner;
-        let price = order.place.as_ref().map_or_else(Price::default, |place| place.place.price.clone());
-        let group = if runner.kind.has_group() { self.address(order).id() } else { String::new() };
-        if let Some(bill) = billing::bill(runner, &group, &price) {
-            let about = order.ran.as_ref().or(order.own.as_ref());
-            let conclusion = order.ran.as_ref().and_then(|job| match job.state() {
-                JobState::Ended { conclusion, .. } => conclusion,
-                JobState::Queued { .. } | JobState::Waiting | JobState::Running { .. } => None,
-            });
-            let purpose = Purpose::of_runner(runner, order.own.as_ref());
-            let row = LedgerRow {
-                machine_uid: runner
-                    .facts
-                    .launched
-                    .as_ref()
-                    .map(|launched| launched.uid.clone())
-                    .unwrap_or_default(),
-                runner: runner.name.clone(),
-                started_for: runner.job.clone(),
-                for_owner: purpose.owner.to_owned(),
-                for_repository: purpose.repository.to_owned(),
-                for_workflow: purpose.workflow.to_owned(),
-                for_class: purpose.matched.class.clone(),
-                job: order.ran.as_ref().map(|job| job.key.clone()),
-                repository: about.map(|job| job.description.repository.clone()).unwrap_or_default(),
-                job_name: about.map(|job| job.description.name.clone()).unwrap_or_default(),
-                class: runner.matched.label(),
-                place: runner.place.clone(),
-                ended_because: runner
-                    .facts
-                    .teardown
-                    .as_ref()
-                    .map(|teardown| teardown.code.clone())
-                    .unwrap_or_default(),
-                conclusion,
-                bill,
-            };
-            let new = self.ledger.commit(&row).await?;
-            self.spending.catch_up(&*self.ledger).await;
-            if new {
-                let LedgerRow { class, place, bill, .. } = &row;
-                self.metrics.billed(class, place, bill.seconds, bill.amount, &bill.currency);
-                tracing::info!(
-                    runner = runner.name,
-                    job = %runner.job,
-                    seconds = row.bill.seconds,
-                    amount = %row.bill.amount,
-                    "runner {} is billed: {} s, {} {}",
-                    runner.name,
-                    row.bill.seconds,
-                    row.bill.amount,
-                    row.bill.currency
-                );
-            }
-        }
-        self.record(order, &[RunnerFact::Billed(clock::now())]).await?;
-        Ok(Outcome::Done)
-    }
-
-    /// Deletes the runner's registration; where its source says that it is busy, the runner stays.
-    pub(super) async fn deregister(&self, order: &StepOrder) -> CallResult<Outcome> {
-        let runner = &order.runner;
-        if runner.ending() && !self.sources.is_configured(&runner.job.source) {
-            // Nobody can be asked any more, and nothing of it runs.
-            tracing::warn!(
-                runner = runner.name,
-                source = runner.job.source,
-                "source {} is no longer configured; the registration of {} is left to it",
-                runner.job.source,
-                runner.name
-            );
-            self.record(order, &[RunnerFact::Deregistered(clock::now())]).await?;
-            return Ok(Outcome::Done);
-        }
-        let provider = self.provider(&runner.job.source)?;
-        let id = runner.facts.registered.as_ref().map(|registered| registered.id);
-        match provider.deregister(&runner.scope, &runner.name, id).await? {
-            Deregistered::Gone => {
-                let mut facts = vec![RunnerFact::Deregistered(clock::now())];
-                facts.extend(order.because.as_ref().map(teardown_fact));
-                self.record(order, &facts).await?;
-                Ok(Outcome::Done)
-            }
-            Deregistered::Busy => {
-                tracing::info!(runner = runner.name, "runner {} is busy and stays", runner.name);
-                self.records.record(&runner.name, &[RunnerFact::BusySeen(clock::now())]).await?;
-                Ok(Outcome::Done)
-            }
-        }
+        !ran && !passed(asked, SETTLED_AFTER)
     }
 
     /// Lets the runner's record go. Its reservation follows in the next pass.
@@ -351,7 +286,7 @@ impl Outside {
 }
 
 /// What a group shows now. What an earlier reading showed and this one does not stays known: facts merge so.
-fn as_read(group: &Group) -> GroupFacts {
+pub fn as_read(group: &Group) -> GroupFacts {
     GroupFacts {
         id: group.id.clone(),
         pull_started: group.pull_started,

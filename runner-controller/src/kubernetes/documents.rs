@@ -29,9 +29,30 @@ pub(super) struct DocumentsInCluster {
     places: Arc<Cache<Result<RunnerPlaceSpec, String>>>,
     limits: Arc<Cache<Result<ConcurrencyLimitSpec, String>>>,
     budgets: Arc<Cache<Result<BudgetSpec, String>>>,
-    noted: Mutex<HashMap<(&'static str, String), Option<String>>>,
+    noted: Mutex<Noted>,
     figures: Mutex<HashMap<String, (Figures, Timestamp)>>,
     _watches: [AbortOnDropHandle<()>; 5],
+}
+
+/// What was written beside each document, by its kind and name.
+type Noted = HashMap<(Says, &'static str, String), Option<String>>;
+
+/// What is written beside a document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Says {
+    /// What keeps it from being used.
+    Problem,
+    /// What people should know although it is in use.
+    Advisory,
+}
+
+impl Says {
+    fn status(self, text: Option<&str>) -> serde_json::Value {
+        match self {
+            Says::Problem => json!({"ready": if text.is_some() { "False" } else { "True" }, "problem": text}),
+            Says::Advisory => json!({ "advisory": text }),
+        }
+    }
 }
 
 impl DocumentsInCluster {
@@ -102,6 +123,15 @@ impl DocumentsInCluster {
 
     /// Writes beside each document what keeps it from being used, or that nothing does.
     pub(super) async fn note_problems(&self, problems: &[Problem]) -> CallResult<()> {
+        self.note(Says::Problem, problems).await
+    }
+
+    /// Writes beside each document what people should know of it, or that there is nothing.
+    pub(super) async fn note_advisories(&self, advisories: &[Problem]) -> CallResult<()> {
+        self.note(Says::Advisory, advisories).await
+    }
+
+    async fn note(&self, says: Says, problems: &[Problem]) -> CallResult<()> {
         // In order, so that the same documents are written in the same order.
         let mut wanted: BTreeMap<(&'static str, String), Option<String>> = BTreeMap::new();
         let mut all = |kind: &'static str, names: Vec<String>| {
@@ -126,21 +156,20 @@ impl DocumentsInCluster {
         self.noted
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .retain(|document, _| wanted.contains_key(document));
+            .retain(|(what, kind, name), _| *what != says || wanted.contains_key(&(*kind, name.clone())));
         let mut first = Ok(());
         for ((kind, name), problem) in &wanted {
             let known = self
                 .noted
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
-                .get(&(*kind, name.clone()))
+                .get(&(says, *kind, name.clone()))
                 .cloned();
             if known.as_ref() == Some(problem) {
                 continue;
             }
-            let ready = if problem.is_some() { "False" } else { "True" };
             let patch: Patch<serde_json::Value> =
-                Patch::Merge(json!({"status": {"ready": ready, "problem": problem}}));
+                Patch::Merge(json!({"status": says.status(problem.as_deref())}));
             let params = PatchParams::default();
             let result = match *kind {
                 "RunnerSource" => {
@@ -165,7 +194,7 @@ impl DocumentsInCluster {
             self.noted
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
-                .insert((kind, name.clone()), problem.clone());
+                .insert((says, kind, name.clone()), problem.clone());
         }
         first
     }

@@ -6,6 +6,7 @@ mod announcer;
 mod cache;
 mod documents;
 mod errors;
+mod found;
 pub mod lease;
 pub mod pod;
 mod pods;

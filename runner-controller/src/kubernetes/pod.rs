@@ -57,11 +57,9 @@ pub(super) fn build(cluster: &Cluster, order: &PodOrder) -> Result<Pod, String> 
 
     let mut env = own.env.unwrap_or_default();
     env.extend(
-        agent::environment(&runner.name, place.callback.as_ref()).into_iter().map(|(name, value)| EnvVar {
-            name,
-            value: Some(value),
-            value_from: None,
-        }),
+        agent::environment(runner, &order.origin, place.callback.as_ref())
+            .into_iter()
+            .map(|(name, value)| EnvVar { name, value: Some(value), value_from: None }),
     );
     let mut mounts = own.volume_mounts.unwrap_or_default();
     mounts.push(VolumeMount {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{DeleteParams, PostParams, Preconditions};
+use kube::api::{DeleteParams, ListParams, PostParams, Preconditions};
 use runner_core::lifecycle::{Machine, Runner};
 use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
@@ -14,7 +14,13 @@ use super::cache::{Cache, follow};
 use super::errors::call_error;
 use super::{Cluster, INSTALLATION_LABEL, RUNNER_LABEL, pod, trimmed};
 use crate::clock;
-use crate::ports::{CallError, CallErrorKind, CallResult, PodOrder, Pods, PodsObserved, VirtualNodeSeen};
+use crate::config::pod_template::CONTAINER;
+use crate::ports::{
+    CallError, CallErrorKind, CallResult, PodFound, PodOrder, Pods, PodsObserved, VirtualNodeSeen,
+};
+
+/// How many pods are listed at a time: a whole one takes some 37 KiB.
+const PAGE: u32 = 200;
 
 /// Pods of runners in a namespace of a cluster.
 pub struct KubernetesPods {
@@ -150,5 +156,38 @@ impl Pods for KubernetesPods {
     fn group_name(&self, runner: &str) -> String {
         // azure-aci names a group after namespace and pod.
         format!("{}-{runner}", self.cluster.namespace)
+    }
+
+    fn namespace(&self) -> &str {
+        &self.cluster.namespace
+    }
+
+    async fn list(&self) -> CallResult<Vec<PodFound>> {
+        let selector = format!("{INSTALLATION_LABEL}={}", self.cluster.installation);
+        let mut params = ListParams::default().labels(&selector).limit(PAGE);
+        let mut found = Vec::new();
+        loop {
+            let page = self.cluster.api::<Pod>().list(&params).await;
+            let page = page.map_err(|error| call_error("list runners' pods", &error))?;
+            found.extend(page.items.into_iter().map(pod_found));
+            match page.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) => params = params.continue_token(&token),
+                None => return Ok(found),
+            }
+        }
+    }
+}
+
+/// What a pod shows of the runner that it was made for.
+fn pod_found(pod: Pod) -> PodFound {
+    let containers = pod.spec.map(|spec| spec.containers).unwrap_or_default();
+    let own = containers.into_iter().find(|container| container.name == CONTAINER);
+    let variables = own.and_then(|container| container.env).unwrap_or_default();
+    PodFound {
+        name: pod.metadata.name.unwrap_or_default(),
+        uid: pod.metadata.uid.unwrap_or_default(),
+        created_at: pod.metadata.creation_timestamp.map(|time| time.0),
+        // Of two of a name the later one counts, as in the container.
+        env: variables.into_iter().filter_map(|one| Some((one.name, one.value?))).collect(),
     }
 }

@@ -18,6 +18,7 @@ use runner_core::lifecycle::{Runner as CoreRunner, RunnerFact};
 use runner_core::plan::NewRunner;
 use runner_core::quota::Past;
 use runner_core::reason::Reason;
+use runner_core::stray::Foundling;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 use tokio::sync::Notify;
@@ -29,16 +30,16 @@ use super::documents::DocumentsInCluster;
 use super::errors::{call_error, delete};
 use super::reservations::Reservations;
 use super::seen::{SeenJob, SeenRunner};
-use super::{Cluster, FINALIZER, INSTALLATION_LABEL};
+use super::{Cluster, INSTALLATION_LABEL, found};
 use crate::clock;
 use crate::config::{Documents, Problem, Runner, RunnerJob, conditions, convert};
 use crate::ports::{CallError, CallErrorKind, CallResult, Observed, Records, Stored};
 
 /// Records and documents in a namespace of a cluster.
 pub struct KubernetesRecords {
-    cluster: Cluster,
+    pub(super) cluster: Cluster,
     jobs: Arc<Cache<SeenJob>>,
-    runners: Arc<Cache<SeenRunner>>,
+    pub(super) runners: Arc<Cache<SeenRunner>>,
     documents: DocumentsInCluster,
     reservations: Reservations,
     announcer: Announcer,
@@ -246,19 +247,19 @@ impl Records for KubernetesRecords {
     }
 
     async fn create_runner(&self, new: &NewRunner, at: Timestamp) -> CallResult<()> {
-        let mut record = Runner::new(&new.name, convert::runner_spec(new, at));
-        record.metadata.finalizers = Some(vec![FINALIZER.to_owned()]);
-        record.metadata.labels = Some(self.cluster.labels(&new.name));
-        match self.cluster.api::<Runner>().create(&PostParams::default(), &record).await {
-            Ok(stored) => {
-                self.runners.apply(&new.name, version_of(&stored), SeenRunner::of(&stored));
-                Ok(())
-            }
-            Err(error) => {
-                let error = call_error("create Runner", &error);
-                if error.kind == CallErrorKind::Conflict { Ok(()) } else { Err(error) }
-            }
-        }
+        self.write_runner(&new.name, convert::runner_spec(new, at)).await
+    }
+
+    async fn adopt(&self, foundling: &Foundling) -> CallResult<()> {
+        self.write_found(foundling).await
+    }
+
+    async fn credentials(&self) -> CallResult<Vec<String>> {
+        found::credentials(&self.cluster).await
+    }
+
+    async fn identity(&self) -> CallResult<String> {
+        found::identity(&self.cluster).await
     }
 
     async fn record(&self, runner: &str, facts: &[RunnerFact]) -> CallResult<()> {
@@ -381,6 +382,10 @@ impl Records for KubernetesRecords {
 
     async fn note_swept(&self, source: &str, hook: &str, to: Timestamp) -> CallResult<()> {
         self.documents.note_swept(source, hook, to).await
+    }
+
+    async fn note_advisories(&self, advisories: &[Problem]) -> CallResult<()> {
+        self.documents.note_advisories(advisories).await
     }
 
     async fn note_budgets(&self, figures: &[Figures]) -> CallResult<()> {

@@ -10,6 +10,7 @@ use kube::{Api, Client};
 use runner_core::lifecycle::{Machine, MachinePhase};
 use serde::{Deserialize, Serialize};
 
+use crate::config::pod_template::CONTAINER;
 use crate::ports::VirtualNodeSeen;
 
 pub(super) type TrimmedPod = Object<PodSpecPart, PodStatusPart>;
@@ -45,7 +46,9 @@ struct ConditionPart {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct ContainerPart {
+    name: String,
     state: ContainerStatePart,
+    restart_count: u32,
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -155,6 +158,12 @@ pub(super) fn machine(pod: &TrimmedPod, now: jiff::Timestamp) -> Machine {
         since: since.map_or(now, |time| time.0),
         why: words.into_iter().find_map(join),
         deleting: meta.deletion_timestamp.is_some(),
+        restarts: status
+            .container_statuses
+            .iter()
+            // What others inject may restart as it likes.
+            .find(|container| container.name == CONTAINER)
+            .map_or(0, |container| container.restart_count),
     }
 }
 

@@ -216,6 +216,8 @@ enum PlaceKindForm {
 #[derive(Serialize, Deserialize)]
 #[serde(remote = "RunnerFacts", rename_all = "camelCase")]
 struct FactsForm {
+    #[serde(default)]
+    found: Option<Timestamp>,
     registering: Option<Timestamp>,
     #[serde(with = "optional_registered")]
     registered: Option<Registered>,
@@ -231,6 +233,8 @@ struct FactsForm {
     group: Option<GroupFacts>,
     captured: Option<Timestamp>,
     deleting: Option<Timestamp>,
+    #[serde(default)]
+    stuck: Option<Timestamp>,
     gone: Option<Timestamp>,
     billed: Option<Timestamp>,
     deregistered: Option<Timestamp>,

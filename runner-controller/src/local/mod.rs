@@ -21,6 +21,7 @@ use runner_core::job::{Finding, JobKey, JobReport, Told};
 use runner_core::lifecycle::{Runner, RunnerFact};
 use runner_core::plan::NewRunner;
 use runner_core::quota::Past;
+use runner_core::stray::Foundling;
 use secrecy::SecretString;
 use sqlx::sqlite::{SqliteConnection, SqlitePool};
 use tokio::sync::Mutex;
@@ -40,6 +41,7 @@ const SCHEMA: Schema = Schema {
         include_str!("schema_2.sql"),
         include_str!("schema_3.sql"),
         include_str!("schema_4.sql"),
+        include_str!("schema_5.sql"),
     ],
 };
 
@@ -209,6 +211,14 @@ impl Records for LocalRecords {
         reading.await.map_err(|error| error.during("cannot read which ledger is in use"))
     }
 
+    async fn identity(&self) -> CallResult<String> {
+        let reading = async {
+            let mut connection = self.inner.pool.acquire().await?;
+            store::identity(&mut connection).await
+        };
+        reading.await.map_err(|error| error.during("cannot read the records' identity"))
+    }
+
     async fn take_over(&self, _holder: &str, ledger: &str, adopt: bool) -> CallResult<()> {
         let ledger = ledger.to_owned();
         self.write("cannot take the reservations over", move |db, epoch| {
@@ -306,6 +316,14 @@ impl Records for LocalRecords {
         let new = new.clone();
         self.write("cannot write a runner's record", move |db, _| {
             async move { Ok(((), store::create_runner(db, new, at).await?)) }.boxed()
+        })
+        .await
+    }
+
+    async fn adopt(&self, foundling: &Foundling) -> CallResult<()> {
+        let foundling = foundling.clone();
+        self.write("cannot write a runner's record again", move |db, _| {
+            async move { Ok(((), store::adopt(db, foundling).await?)) }.boxed()
         })
         .await
     }

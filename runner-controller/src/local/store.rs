@@ -9,6 +9,7 @@ use runner_core::job::{Finding, Job, JobFact, JobKey, JobReport, READ_PREFIX, To
 use runner_core::lifecycle::{Runner, RunnerFact};
 use runner_core::plan::NewRunner;
 use runner_core::quota::Past;
+use runner_core::stray::Foundling;
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::Row;
 use sqlx::sqlite::SqliteConnection;
@@ -166,12 +167,29 @@ pub(super) async fn unreserve(
     Ok(Change::Unreserved(names))
 }
 
+/// What tells these records from any others.
+pub(super) async fn identity(db: &mut SqliteConnection) -> StoreResult<String> {
+    Ok(sqlx::query_scalar("SELECT id FROM identity").fetch_one(db).await?)
+}
+
 pub(super) async fn create_runner(
     db: &mut SqliteConnection,
     new: NewRunner,
     at: Timestamp,
 ) -> StoreResult<Change> {
-    let runner = new.record(at);
+    insert_runner(db, new.record(at)).await
+}
+
+/// Writes the record of a runner that was found, with its facts.
+pub(super) async fn adopt(db: &mut SqliteConnection, foundling: Foundling) -> StoreResult<Change> {
+    let mut runner = foundling.new.record(foundling.created_at);
+    for fact in foundling.facts {
+        runner.facts.apply(fact);
+    }
+    insert_runner(db, runner).await
+}
+
+async fn insert_runner(db: &mut SqliteConnection, runner: Runner) -> StoreResult<Change> {
     let inserted = sqlx::query("INSERT INTO runners (name, record) VALUES (?, ?) ON CONFLICT DO NOTHING")
         .bind(&runner.name)
         .bind(runner.to_json()?)

@@ -52,6 +52,7 @@ impl GroupMachines {
             since: clock::now(),
             why: None,
             deleting: false,
+            restarts: 0,
         };
         let mut seen = self.lock();
         seen.read.insert(runner.to_owned());
@@ -125,6 +126,7 @@ impl GroupMachines {
             since: clock::now(),
             why: Some("its group cannot be read".to_owned()),
             deleting: false,
+            restarts: 0,
         };
         seen.machines.insert(runner.to_owned(), machine);
         true
@@ -172,5 +174,6 @@ fn machine(group: &Group, before: Option<&Machine>) -> Machine {
         since: told.or(same).unwrap_or_else(clock::now),
         why: group.message.clone(),
         deleting: group.provisioning_state == "Deleting",
+        restarts: group.restarts,
     }
 }

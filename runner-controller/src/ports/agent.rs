@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use runner_core::lifecycle::Runner;
+use runner_core::stray::Mark;
+
 use crate::config::Callback;
 
 /// Directory with the credential's files.
@@ -13,13 +16,13 @@ pub const CALLBACK_TOKEN: &str = "callback-token";
 /// File with the certificates to trust for call-backs.
 pub const CALLBACK_CA: &str = "callback-ca.crt";
 
-/// The environment of the agent. It holds no secret: on a virtual node all of it reaches Azure in plain text.
-pub fn environment(runner: &str, callback: Option<&Callback>) -> BTreeMap<String, String> {
+/// The environment of the agent, with the runner's mark. It holds no secret: on a virtual node all of it reaches Azure in
+/// plain text.
+pub fn environment(runner: &Runner, origin: &str, callback: Option<&Callback>) -> BTreeMap<String, String> {
     let file = |name: &str| format!("{DIRECTORY}/{name}");
-    let mut env = BTreeMap::from([
-        ("STINT_RUNNER".to_owned(), runner.to_owned()),
-        ("STINT_JITCONFIG_FILE".to_owned(), file(JIT_CONFIG)),
-    ]);
+    let mut env = Mark::of(runner, origin).environment();
+    env.insert("STINT_RUNNER".to_owned(), runner.name.clone());
+    env.insert("STINT_JITCONFIG_FILE".to_owned(), file(JIT_CONFIG));
     if let Some(callback) = callback {
         env.insert("STINT_CALLBACK_URL".to_owned(), callback.url.trim_end_matches('/').to_owned());
         env.insert("STINT_CALLBACK_TOKEN_FILE".to_owned(), file(CALLBACK_TOKEN));

@@ -21,6 +21,17 @@ pub trait Provider: Send + Sync {
     async fn register(&self, registration: &Registration) -> CallResult<Credential>;
     /// Deletes a registration, found by id or else by name. The source alone knows whether the runner is busy.
     async fn deregister(&self, scope: &Scope, name: &str, id: Option<u64>) -> CallResult<Deregistered>;
+    /// All runners that are registered at a scope, whoever registered them. Calls that can wait are spared for this too.
+    async fn runners(&self, _scope: &Scope) -> CallResult<Vec<RegisteredRunner>> {
+        Ok(Vec::new())
+    }
+    /// The runner of this name, whoever registered it; `None` if the source lists none.
+    ///
+    /// # Errors
+    /// `Refused` where the source cannot tell.
+    async fn named(&self, _scope: &Scope, _name: &str) -> CallResult<Option<RegisteredRunner>> {
+        Err(CallError::new(CallErrorKind::Refused, "the source lists no runners"))
+    }
     /// How a job stands; `None` if the source does not know it.
     async fn read_job(&self, job: &JobKey, what: &JobDescription) -> CallResult<Option<JobReading>>;
     /// Whether a job runs the code of a protected branch: neither a fork's, nor code that is only proposed. What the source
@@ -93,6 +104,21 @@ pub struct Registration {
     pub scope: Scope,
     /// The runner's name.
     pub name: String,
+    /// Its labels.
+    pub labels: Vec<String>,
+}
+
+/// A runner, as its source lists it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RegisteredRunner {
+    /// The source's id of it.
+    pub id: u64,
+    /// Its name.
+    pub name: String,
+    /// Whether it runs a job.
+    pub busy: bool,
+    /// Whether its agent is connected.
+    pub online: bool,
     /// Its labels.
     pub labels: Vec<String>,
 }

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use super::Reconciler;
 use super::sources::{Connect, Sources};
 use crate::config::{Installation, Resolved};
-use crate::execute::{Outside, SpendingMemory};
+use crate::execute::{Origin, Outside, SpendingMemory};
 use crate::intake::{self, IntakeState};
 use crate::observe::Observer;
 use crate::observe::group_machines::GroupMachines;
@@ -94,6 +94,7 @@ impl Assembly {
             put_off,
             spending: SpendingMemory::default(),
             budgets,
+            origin: Origin::default(),
         });
         Self {
             reconciler: Reconciler::new(observer.clone(), outside, resolved.clone()),

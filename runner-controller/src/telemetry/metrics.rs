@@ -13,6 +13,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use runner_core::budget::Figures;
+use runner_core::stray::Foreign;
 use rust_decimal::Decimal;
 use rust_decimal::prelude::ToPrimitive as _;
 
@@ -95,6 +96,12 @@ struct BudgetLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ForeignLabels {
+    kind: &'static str,
+    name: Name,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RateLabels {
     source: Name,
     resource: Name,
@@ -131,6 +138,9 @@ pub struct Metrics {
     cost: Family<CostLabels, Counter<f64, AtomicU64>>,
     leader: Gauge<i64, AtomicI64>,
     strays: Gauge<i64, AtomicI64>,
+    machines_recorded: Counter,
+    foreign: Family<ForeignLabels, Gauge>,
+    stuck: Gauge<i64, AtomicI64>,
     rate: Family<RateLabels, Gauge>,
     recovered: Family<SourceLabels, Counter>,
     adopted: Family<SourceLabels, Counter>,
@@ -164,6 +174,9 @@ impl Metrics {
             cost: Family::default(),
             leader: Gauge::default(),
             strays: Gauge::default(),
+            machines_recorded: Counter::default(),
+            foreign: Family::default(),
+            stuck: Gauge::default(),
             rate: Family::default(),
             recovered: Family::default(),
             adopted: Family::default(),
@@ -198,9 +211,16 @@ impl Metrics {
         registry.register("cost", "Money in the ledger; the ledger itself is exact", metrics.cost.clone());
         registry.register(
             "stray_groups",
-            "Container groups with a name of this installation's and no record",
+            "Container groups with a name of this installation's, but neither a record nor its mark: left alone",
             metrics.strays.clone(),
         );
+        let help = "Runners whose record was lost and written again, from what their machine shows";
+        registry.register("adopted_runners", help, metrics.machines_recorded.clone());
+        let help =
+            "Runners of other installations that bear this one's names or labels, by where they were seen";
+        registry.register("foreign_runners", help, metrics.foreign.clone());
+        let help = "Runners whose machine is still there 5 minutes after its deletion was asked for";
+        registry.register("runners_stuck", help, metrics.stuck.clone());
         registry.register("leader", "1 in the replica that acts", metrics.leader.clone());
         let help = "Calls left of a rate limit, as GitHub last said";
         registry.register("github_rate_remaining", help, metrics.rate.clone());
@@ -303,7 +323,26 @@ impl Metrics {
         self.cost.get_or_create(&labels).inc_by(amount);
     }
 
-    /// Container groups with a name of this installation's and no record.
+    /// A runner's record was lost, and written again.
+    pub fn machine_recorded(&self) {
+        self.machines_recorded.inc();
+    }
+
+    /// What is in this installation's way. Replaces what was set before.
+    pub fn set_foreign(&self, all: &[Foreign]) {
+        self.foreign.clear();
+        for one in all {
+            let labels = ForeignLabels { kind: one.document.as_str(), name: one.name.as_str().into() };
+            self.foreign.get_or_create(&labels).inc_by(i64::try_from(one.count).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// How many runners' machines do not go.
+    pub fn set_stuck(&self, stuck: usize) {
+        self.stuck.set(i64::try_from(stuck).unwrap_or(i64::MAX));
+    }
+
+    /// Container groups with a name of this installation's and neither a record nor its mark.
     pub fn set_strays(&self, strays: i64) {
         self.strays.set(strays);
     }

@@ -21,7 +21,14 @@ pub fn start_failure(why: String) -> Reason {
 pub fn counts_as_attempt(code: &str) -> bool {
     !matches!(
         code,
-        "RegistrationFailed" | "Interrupted" | "NoCapacity" | "Unschedulable" | "Surplus" | "Deleted"
+        "RegistrationFailed"
+            | "Interrupted"
+            | "NameTaken"
+            | "NoCapacity"
+            | "Unschedulable"
+            | "IdleRemoved"
+            | "Surplus"
+            | "Deleted"
     )
 }
 

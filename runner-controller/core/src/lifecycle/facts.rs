@@ -6,6 +6,8 @@ use jiff::Timestamp;
 /// with later readings.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RunnerFacts {
+    /// Its record was written again, from what its machine shows of it.
+    pub found: Option<Timestamp>,
     /// The intent to register it, recorded before the call.
     pub registering: Option<Timestamp>,
     /// It is registered, and its credential is stored for its machine.
@@ -26,6 +28,8 @@ pub struct RunnerFacts {
     pub captured: Option<Timestamp>,
     /// The deletion of its machine was asked for.
     pub deleting: Option<Timestamp>,
+    /// Its machine was still there long after its deletion was asked for.
+    pub stuck: Option<Timestamp>,
     /// Its machine was confirmed gone.
     pub gone: Option<Timestamp>,
     /// Its ledger row is committed.
@@ -48,6 +52,8 @@ pub struct Registered {
 /// One thing to record of a runner.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RunnerFact {
+    /// Its record was written again, from what its machine shows of it.
+    Found(Timestamp),
     /// The intent to register it.
     Registering(Timestamp),
     /// It is registered.
@@ -74,6 +80,8 @@ pub enum RunnerFact {
     Captured(Timestamp),
     /// The deletion of its machine was asked for.
     Deleting(Timestamp),
+    /// Its machine is still there long after its deletion was asked for.
+    Stuck(Timestamp),
     /// Its machine is gone.
     Gone(Timestamp),
     /// Its ledger row is committed.
@@ -89,6 +97,7 @@ impl RunnerFacts {
             slot.get_or_insert(value);
         }
         match fact {
+            RunnerFact::Found(at) => once(&mut self.found, at),
             RunnerFact::Registering(at) => once(&mut self.registering, at),
             RunnerFact::Registered(registered) => once(&mut self.registered, registered),
             RunnerFact::Launching(at) => once(&mut self.launching, at),
@@ -105,6 +114,7 @@ impl RunnerFacts {
             RunnerFact::Group(read) => self.group = Some(read.over(self.group.take())),
             RunnerFact::Captured(at) => once(&mut self.captured, at),
             RunnerFact::Deleting(at) => once(&mut self.deleting, at),
+            RunnerFact::Stuck(at) => once(&mut self.stuck, at),
             RunnerFact::Gone(at) => once(&mut self.gone, at),
             RunnerFact::Billed(at) => once(&mut self.billed, at),
             RunnerFact::Deregistered(at) => once(&mut self.deregistered, at),

@@ -20,6 +20,8 @@ pub struct Machine {
     pub why: Option<String>,
     /// Whether its deletion is under way.
     pub deleting: bool,
+    /// How often its container was started again, which Azure may do whatever the restart policy says.
+    pub restarts: u32,
 }
 
 impl Machine {

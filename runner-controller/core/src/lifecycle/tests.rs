@@ -62,6 +62,11 @@ fn running() -> Machine {
     machine(MachinePhase::Running, 20)
 }
 
+/// Its container was started again.
+fn again() -> Machine {
+    Machine { restarts: 1, ..running() }
+}
+
 fn read() -> RunnerFact {
     RunnerFact::Group(group(Some(15), None, 21))
 }
@@ -113,6 +118,64 @@ fn what_is_certainly_over_is_torn_down_without_asking() {
         check(&launched(), Some(&ended), occupation, 51, "Capture { last: true } because ContainerEnded");
         check(&exiting, Some(&running()), occupation, 51, "Capture { last: true } because AgentExited");
     }
+}
+
+#[test]
+fn an_exit_before_any_job_says_why() {
+    let booted = launched().with(RunnerFact::AgentBooted(at(20)));
+    let exited =
+        |runner: &Runner, second, code| runner.clone().with(RunnerFact::AgentExiting(at(second), code));
+    let job_started = booted.clone().with(RunnerFact::AgentJobStarted(at(22)));
+    for (runner, occupation, reason) in [
+        (exited(&booted, 25, Some(1)), WANTED, "AgentExited"),
+        (exited(&booted, 25, Some(7)), WANTED, "RunnerTooOld"),
+        (exited(&launched(), 25, Some(7)), unwanted(0), "RunnerTooOld"),
+        // A job's own exit code is no word of its runner's.
+        (exited(&job_started, 25, Some(7)), WANTED, "AgentExited"),
+        (exited(&booted, 25, Some(7)), BUSY, "AgentExited"),
+        // GitHub removed its registration while it was idle.
+        (exited(&booted, 79, Some(1)), WANTED, "AgentExited"),
+        (exited(&booted, 80, Some(1)), WANTED, "IdleRemoved"),
+        (exited(&booted, 200, None), unwanted(0), "IdleRemoved"),
+        (exited(&booted, 200, Some(0)), Occupation::Done { since: at(150) }, "AgentExited"),
+        (exited(&job_started, 200, Some(0)), WANTED, "AgentExited"),
+    ] {
+        let expect = format!("Capture {{ last: true }} because {reason}");
+        check(&runner, Some(&running()), occupation, 201, &expect);
+    }
+}
+
+#[test]
+fn a_container_that_was_started_again_is_ended_unless_its_job_runs_on() {
+    for occupation in [WANTED, BUSY, unwanted(0)] {
+        check(&launched(), Some(&again()), occupation, 21, "Deregister because Restarted");
+        // Its source said that it is busy: it is asked again, and kept until then.
+        check(&launched().with(read()).with(busy_seen(21)), Some(&again()), occupation, 22, "wait until 81");
+    }
+    let ended = Machine { restarts: 1, ..machine(MachinePhase::Ended, 50) };
+    check(&launched(), Some(&ended), WANTED, 51, "Capture { last: true } because ContainerEnded");
+}
+
+#[test]
+fn a_record_that_was_written_again_begins_nothing_and_is_asked_about() {
+    let found = new()
+        .with(RunnerFact::Registering(at(1)))
+        .with(RunnerFact::Launching(at(1)))
+        .with(RunnerFact::Launched(Launched { uid: "uid".to_owned(), at: at(1) }))
+        .with(RunnerFact::Found(at(300)));
+    check(&found, Some(&running()), BUSY, 301, "Capture { last: false }");
+    check(&found, Some(&running()), unwanted(1), 301, "Deregister because Surplus");
+    check(&found, None, WANTED, 301, "Deregister because Vanished");
+    check(&found.clone().with(busy_seen(301)), None, unwanted(1), 302, "wait until 361");
+    check(
+        &found,
+        Some(&machine(MachinePhase::Ended, 50)),
+        WANTED,
+        301,
+        "Capture { last: true } because ContainerEnded",
+    );
+    let gone = found.torn_down(&Reason::Vanished, 302);
+    check(&gone.with(RunnerFact::Deregistered(at(302))), None, WANTED, 303, "Capture { last: true }");
 }
 
 #[test]
@@ -328,7 +391,16 @@ fn only_what_a_runner_did_itself_counts_as_an_attempt() {
     let uncounted: Vec<&str> = Reason::CODES.into_iter().filter(|code| !counts_as_attempt(code)).collect();
     assert_eq!(
         uncounted,
-        ["NoCapacity", "Unschedulable", "Interrupted", "RegistrationFailed", "Surplus", "Deleted"]
+        [
+            "IdleRemoved",
+            "NoCapacity",
+            "Unschedulable",
+            "Interrupted",
+            "RegistrationFailed",
+            "NameTaken",
+            "Surplus",
+            "Deleted"
+        ]
     );
     let at_once: Vec<&str> = Reason::CODES.into_iter().filter(|code| !pauses_the_next(code)).collect();
     assert_eq!(at_once, ["NoCapacity", "Unschedulable", "Surplus", "Deleted"]);
@@ -391,16 +463,18 @@ fn any_runner() -> impl Strategy<Value = Runner> {
 }
 
 fn any_machine() -> impl Strategy<Value = Option<Machine>> {
-    (0..5_u8, any::<bool>(), any::<bool>()).prop_map(|(phase, scheduled, deleting)| {
-        let phase = match phase {
-            0 => return None,
-            1 => MachinePhase::Pending,
-            2 => MachinePhase::Running,
-            3 => MachinePhase::Ended,
-            _ => MachinePhase::StartFailed,
-        };
-        Some(Machine { scheduled, deleting, ..machine(phase, 20) })
-    })
+    (0..5_u8, any::<bool>(), any::<bool>(), any::<bool>()).prop_map(
+        |(phase, scheduled, deleting, restarted)| {
+            let phase = match phase {
+                0 => return None,
+                1 => MachinePhase::Pending,
+                2 => MachinePhase::Running,
+                3 => MachinePhase::Ended,
+                _ => MachinePhase::StartFailed,
+            };
+            Some(Machine { scheduled, deleting, restarts: u32::from(restarted), ..machine(phase, 20) })
+        },
+    )
 }
 
 fn any_occupation() -> impl Strategy<Value = Occupation> {
@@ -496,11 +570,14 @@ fn every_step_and_every_reason_of_a_runner_is_reachable() {
         launched().with(failed(21, "ContainerGroupQuotaReached")),
         launched().with(RunnerFact::AgentBooted(at(21))),
         launched().with(RunnerFact::AgentExiting(at(21), None)),
+        launched().with(RunnerFact::AgentExiting(at(21), Some(7))),
+        launched().with(RunnerFact::AgentBooted(at(21))).with(RunnerFact::AgentExiting(at(200), Some(1))),
         Runner { deleted: true, ..launched() },
         launched().pooled(),
         gone(launched()),
     ];
-    let machines: Vec<Option<Machine>> = machines.into_iter().chain([Some(stuck(2))]).collect();
+    let machines: Vec<Option<Machine>> =
+        machines.into_iter().chain([Some(stuck(2)), Some(again())]).collect();
     for runner in runners.iter().chain(&half) {
         for machine in &machines {
             for occupation in [WANTED, BUSY, unwanted(0)] {
@@ -523,11 +600,12 @@ fn every_step_and_every_reason_of_a_runner_is_reachable() {
         "Deregister",
         "Release",
     ];
-    // `RegistrationFailed` is the executor's to record.
+    // Those two are the executor's to record.
+    let executors = ["RegistrationFailed", "NameTaken"];
     let reasons = Reason::CODES.into_iter().skip_while(|code| *code != "ContainerEnded");
     let expected: BTreeSet<String> = steps
         .into_iter()
-        .chain(reasons.filter(|code| *code != "RegistrationFailed"))
+        .chain(reasons.filter(|code| !executors.contains(code)))
         .map(str::to_owned)
         .collect();
     assert_eq!(seen, expected);

@@ -135,6 +135,15 @@ impl Reason {
                     .to_owned()
             }
             Reason::ContainerEnded | Reason::AgentExited => "nothing to do: a runner takes one job".to_owned(),
+            Reason::RunnerTooOld => {
+                "build the image with a newer runner (GitHub wants an update within 30 days of a release), and name it in spec.image of the class"
+                    .to_owned()
+            }
+            Reason::IdleRemoved => "nothing to do: another runner comes after a pause".to_owned(),
+            Reason::Restarted => {
+                "see with `stint logs RUNNER` why the container ended at first: its entrypoint should always exit with 0"
+                    .to_owned()
+            }
             Reason::StartFailed { .. } => {
                 "read the cause: mostly an image that cannot be pulled, or a pod that the platform refuses (spec.image and spec.podTemplate of the class)"
                     .to_owned()
@@ -154,6 +163,10 @@ impl Reason {
             Reason::Interrupted { .. } => "nothing to do: the job's next runner comes by itself".to_owned(),
             Reason::RegistrationFailed { .. } => {
                 "read the cause: mostly a permission that the App or token lacks for runners".to_owned()
+            }
+            Reason::NameTaken { .. } => {
+                "nothing to do after a restore: the next runner has another name; else see whether two installations share an id (--installation)"
+                    .to_owned()
             }
             Reason::NotScheduled => {
                 "give the place room, or raise spec.deadlines.scheduled of the class".to_owned()

@@ -121,6 +121,16 @@ impl Reason {
             }
             Reason::ContainerEnded => "its container ended".to_owned(),
             Reason::AgentExited => "its agent said that it is exiting".to_owned(),
+            Reason::RunnerTooOld => {
+                "its source takes no runner of its version: the image's runner is too old, update it".to_owned()
+            }
+            Reason::IdleRemoved => {
+                "its agent ended while it waited for a job, as when its source removes an idle registration"
+                    .to_owned()
+            }
+            Reason::Restarted => {
+                "its container was started again, and a runner's credential works only once".to_owned()
+            }
             Reason::StartFailed { why } => format!("its container did not start: {why}"),
             Reason::NoCapacity { why } => format!("there was no room for its container: {why}"),
             Reason::Unschedulable { why } => format!("no node of its place takes its pod: {why}"),
@@ -129,6 +139,7 @@ impl Reason {
                 format!("the controller stopped while it {call}; what came of it is removed")
             }
             Reason::RegistrationFailed { why } => format!("the source did not register it: {why}"),
+            Reason::NameTaken { why } => format!("its name is another one's: {why}"),
             Reason::NotScheduled => "no node took its pod in time".to_owned(),
             Reason::NotRunning => "its container did not run in time".to_owned(),
             Reason::NotOnline => "its agent did not come online in time".to_owned(),

@@ -74,6 +74,7 @@ fn order(class: &str, labels: &[(&str, &str)], callback: Option<Callback>) -> Po
         runner: runner(),
         class: Arc::clone(&resolved.classes["stint"]),
         place: Arc::clone(&resolved.places["vn"]),
+        origin: "0123456789abcdef".to_owned(),
     }
 }
 

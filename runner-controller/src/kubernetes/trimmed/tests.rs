@@ -212,3 +212,14 @@ fn a_nodes_labels_and_taints_are_kept() {
         [taint("virtual-kubelet.io/provider", "azure", "NoSchedule"), taint("a", "", "NoExecute")]
     );
 }
+
+#[test]
+fn only_the_restarts_of_the_runners_own_container_count() {
+    let running = json!({"running": {"startedAt": STARTED}});
+    let status = json!({"phase": "Running", "containerStatuses": [
+        {"name": "runner", "restartCount": 2, "state": running},
+        {"name": "injected", "restartCount": 7, "state": running},
+    ]});
+    assert_eq!(seen(status).restarts, 2);
+    assert_eq!(seen(json!({"phase": "Pending"})).restarts, 0);
+}

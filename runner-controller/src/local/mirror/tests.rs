@@ -106,6 +106,8 @@ fn fact() -> impl Strategy<Value = RunnerFact> {
         group().prop_map(RunnerFact::Group),
         moment().prop_map(RunnerFact::Captured),
         moment().prop_map(RunnerFact::Deleting),
+        moment().prop_map(RunnerFact::Found),
+        moment().prop_map(RunnerFact::Stuck),
         moment().prop_map(RunnerFact::Gone),
         moment().prop_map(RunnerFact::Billed),
         moment().prop_map(RunnerFact::Deregistered),

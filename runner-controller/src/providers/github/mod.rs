@@ -12,6 +12,7 @@ mod deliveries;
 mod errors;
 mod lists;
 mod rate_limits;
+mod runners;
 mod transport;
 mod wire;
 
@@ -37,7 +38,8 @@ use self::rate_limits::{Bucket, RateLimits};
 use self::transport::Transport;
 use crate::ports::{
     CallError, CallErrorKind, CallResult, CheckRun, Credential, Delivery, DeliveryPage, Deregistered,
-    HooksWanted, JobReading, OpenRun, Provider, Published, RateLimit, Registration, RepositorySeen,
+    HooksWanted, JobReading, OpenRun, Provider, Published, RateLimit, RegisteredRunner, Registration,
+    RepositorySeen,
 };
 
 /// The name of the file that holds a runner's JIT configuration.
@@ -46,10 +48,6 @@ pub const JIT_CONFIG_FILE: &str = "jitconfig";
 const WORK_FOLDER: &str = "_work";
 /// The group of every runner that registers at a repository.
 const DEFAULT_GROUP: u64 = 1;
-/// Runners on one page of a listing, the most that GitHub gives.
-const PAGE: usize = 100;
-/// Pages that are read when a server does not filter by name: as many runners as a group holds.
-const MAX_PAGES: usize = 100;
 /// For how long an answer from a scope's runner endpoints shows that these may be read and written.
 const PROOF_LASTS: SignedDuration = SignedDuration::from_mins(10);
 
@@ -174,30 +172,6 @@ impl GitHubProvider {
         proven.get(scope).is_some_and(|at| crate::clock::now().duration_since(*at) < PROOF_LASTS)
     }
 
-    /// The id of the runner of this name, or `None` if GitHub lists none.
-    async fn find_runner(&self, scope: &Scope, name: &str) -> CallResult<Option<u64>> {
-        let runners = runners_path(scope)?;
-        for page in 1..=MAX_PAGES {
-            let path = format!("{runners}?name={}&per_page={PAGE}&page={page}", encode(name));
-            let answer = self.send(scope, Call::get("list runners", path)).await?;
-            let list: wire::Runners = match answer.status {
-                StatusCode::OK => answer.read()?,
-                _ => return Err(answer.error(runners_remedy(scope))),
-            };
-            self.prove(scope);
-            if let Some(found) = list.runners.iter().find(|runner| runner.name.eq_ignore_ascii_case(name)) {
-                return Ok(Some(found.id));
-            }
-            if list.runners.len() < PAGE {
-                return Ok(None);
-            }
-        }
-        Err(CallError::new(
-            CallErrorKind::Refused,
-            format!("list runners: more than {} runners, none of them {name}", PAGE * MAX_PAGES),
-        ))
-    }
-
     /// Deletes a registration by id; `None` if GitHub says that there is no such thing, or that it may not be seen.
     async fn delete_runner(&self, scope: &Scope, id: u64) -> CallResult<Option<Deregistered>> {
         let path = format!("{}/{id}", runners_path(scope)?);
@@ -254,8 +228,8 @@ impl Provider for GitHubProvider {
     async fn deregister(&self, scope: &Scope, name: &str, id: Option<u64>) -> CallResult<Deregistered> {
         let id = match id {
             Some(id) => id,
-            None => match self.find_runner(scope, name).await? {
-                Some(id) => id,
+            None => match self.look_up(scope, name).await? {
+                Some(found) => found.id,
                 None => return Ok(Deregistered::Gone),
             },
         };
@@ -266,13 +240,21 @@ impl Provider for GitHubProvider {
         if self.is_proven(scope) {
             return Ok(Deregistered::Gone);
         }
-        match self.find_runner(scope, name).await? {
-            Some(found) if found == id => Err(CallError::new(
+        match self.look_up(scope, name).await? {
+            Some(found) if found.id == id => Err(CallError::new(
                 CallErrorKind::Unavailable,
                 format!("delete runner: GitHub lists runner {name} and answers 404 to its deletion"),
             )),
             Some(_) | None => Ok(Deregistered::Gone),
         }
+    }
+
+    async fn runners(&self, scope: &Scope) -> CallResult<Vec<RegisteredRunner>> {
+        self.list_runners(scope).await
+    }
+
+    async fn named(&self, scope: &Scope, name: &str) -> CallResult<Option<RegisteredRunner>> {
+        self.look_up(scope, name).await
     }
 
     async fn read_job(&self, job: &JobKey, what: &JobDescription) -> CallResult<Option<JobReading>> {

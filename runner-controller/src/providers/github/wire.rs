@@ -26,6 +26,19 @@ pub(super) struct Runner {
     pub(super) id: u64,
     #[serde(default)]
     pub(super) name: String,
+    #[serde(default)]
+    pub(super) busy: bool,
+    #[serde(default)]
+    pub(super) status: String,
+    #[serde(default)]
+    pub(super) labels: Vec<Label>,
+}
+
+/// A label of a runner.
+#[derive(Deserialize)]
+pub(super) struct Label {
+    #[serde(default)]
+    pub(super) name: String,
 }
 
 /// A page of runners.

@@ -16,7 +16,8 @@ use super::{Entry, PAUSE, UNSAID};
 use crate::clock;
 use crate::ports::{
     CallError, CallErrorKind, CallResult, CheckRun, Credential, Delivery, DeliveryPage, Deregistered,
-    HooksWanted, JobReading, OpenRun, Provider, Published, RateLimit, Registration, RepositorySeen,
+    HooksWanted, JobReading, OpenRun, Provider, Published, RateLimit, RegisteredRunner, Registration,
+    RepositorySeen,
 };
 use crate::telemetry::{Metrics, Peer};
 
@@ -189,6 +190,17 @@ impl Provider for Gated {
 
     async fn deregister(&self, scope: &Scope, name: &str, id: Option<u64>) -> CallResult<Deregistered> {
         self.minded("deregister", self.provider.deregister(scope, name, id)).await
+    }
+
+    async fn runners(&self, scope: &Scope) -> CallResult<Vec<RegisteredRunner>> {
+        if let Some(left) = self.provider.spares_calls_for() {
+            return Err(self.spared(left));
+        }
+        self.minded("list-runners", self.provider.runners(scope)).await
+    }
+
+    async fn named(&self, scope: &Scope, name: &str) -> CallResult<Option<RegisteredRunner>> {
+        self.minded("find-runner", self.provider.named(scope, name)).await
     }
 
     async fn read_job(&self, job: &JobKey, what: &JobDescription) -> CallResult<Option<JobReading>> {

@@ -94,6 +94,7 @@ impl Engine<'_> {
             since: now,
             why: (!scheduled).then(|| "Unschedulable: no node of the pool has room".to_owned()),
             deleting: false,
+            restarts: 0,
         };
         self.snapshot.machines.insert(new.name.clone(), machine);
         if let Some(live) = self.runners.get_mut(id) {

@@ -215,6 +215,7 @@ impl World {
             since: now,
             why: stuck.then(|| "Unschedulable: no node has room".to_owned()),
             deleting: false,
+            restarts: 0,
         };
         self.machines.insert(
             name.to_owned(),
