@@ -11,6 +11,7 @@ use testbed::{Cluster, VirtualNode};
 
 use crate::LedgerRow;
 use crate::agent::agent_program;
+use crate::interposer::{Interposer, Peer};
 use crate::stint::Stint;
 
 /// Namespace of everything.
@@ -26,6 +27,9 @@ const WEBHOOK_SECRET: &str = "e2e webhook";
 /// The user as whom `stint` works in the cluster.
 const USER: &str = "stint";
 
+/// The kubeconfig with which `stint` comes by way of the interposer.
+const KUBECONFIG: &str = "kubeconfig";
+
 /// What a test may want otherwise.
 pub struct BedOptions {
     /// The emulator of GitHub.
@@ -40,6 +44,8 @@ pub struct BedOptions {
     pub source: Value,
     /// Further arguments of `stint run`.
     pub arguments: Vec<String>,
+    /// Whether a proxy of the tests' own stands between `stint` and each of its peers.
+    pub interposed: bool,
 }
 
 impl Default for BedOptions {
@@ -55,6 +61,7 @@ impl Default for BedOptions {
             class: json!({"resources": {"cpu": "1500m", "memory": "2Gi"}, "maxRunners": 60}),
             source: json!({}),
             arguments: vec!["--max-runners".to_owned(), "60".to_owned()],
+            interposed: false,
         }
     }
 }
@@ -71,6 +78,8 @@ pub struct Bed {
     pub stint: Stint,
     /// The test's directory.
     pub directory: tempfile::TempDir,
+    /// What stands between `stint` and its peers.
+    interposer: Option<Interposer>,
 }
 
 impl Bed {
@@ -109,13 +118,21 @@ impl Bed {
         let cluster = Cluster::start_async(cluster).await?;
 
         let directory = tempfile::tempdir()?;
+        let interposer = match options.interposed {
+            true => Some(interpose(&github, &azure, &cluster, directory.path()).await?),
+            false => None,
+        };
+        let (kubeconfig, arm) = match &interposer {
+            Some(interposer) => (directory.path().join(KUBECONFIG), interposer.url(Peer::Azure)?),
+            None => (cluster.kubeconfig_of(USER), azure.url()),
+        };
         let arguments = ["--installation", INSTALLATION, "--namespace", NAMESPACE]
             .into_iter()
             .chain(["--azure-subscription", SUBSCRIPTION, "--azure-resource-group", RESOURCE_GROUP])
-            .chain(["--azure-endpoint", azure.url(), "--azure-credential", "managed-identity"])
+            .chain(["--azure-endpoint", arm, "--azure-credential", "managed-identity"])
             .chain(["--log", "stint=debug,runner_core=debug,info"])
             .map(str::to_owned)
-            .chain(["--kubeconfig".to_owned(), cluster.kubeconfig_of(USER).display().to_string()])
+            .chain(["--kubeconfig".to_owned(), kubeconfig.display().to_string()])
             .chain(options.arguments)
             .collect();
         let environment = vec![
@@ -124,7 +141,7 @@ impl Bed {
         ];
         let stint = Stint::new(directory.path(), "e2e-0", arguments, environment)?;
         github.set_webhook(&format!("{}/webhooks/acme", stint.url()), WEBHOOK_SECRET);
-        let bed = Self { github, azure, cluster, stint, directory };
+        let bed = Self { github, azure, cluster, stint, directory, interposer };
         bed.install(&options.class, &options.source)?;
         Ok(bed)
     }
@@ -157,7 +174,11 @@ impl Bed {
                 &format!("crd/{kind}.stint.dev"),
             ])?;
         }
-        let mut github = json!({"owners": ["acme"], "secretRef": "acme-app", "apiUrl": self.github.url()});
+        let api = match &self.interposer {
+            Some(interposer) => interposer.url(Peer::GitHub)?,
+            None => self.github.url(),
+        };
+        let mut github = json!({"owners": ["acme"], "secretRef": "acme-app", "apiUrl": api});
         if let (Some(fields), Some(more)) = (github.as_object_mut(), source.as_object()) {
             fields.extend(more.clone());
         }
@@ -183,6 +204,14 @@ impl Bed {
             self.cluster.apply(&document.to_string())?;
         }
         Ok(())
+    }
+
+    /// What stands between `stint` and its peers.
+    ///
+    /// # Errors
+    /// When the bed was started without.
+    pub fn interposer(&self) -> Result<&Interposer> {
+        self.interposer.as_ref().context("BedOptions::interposed was not set")
     }
 
     /// Another replica, which keeps its state in `directory`; not started.
@@ -380,6 +409,28 @@ impl Bed {
         );
         Ok(String::from_utf8(output.stdout)?)
     }
+}
+
+/// Stands between `stint` and its peers, and writes the kubeconfig that leads there.
+async fn interpose(
+    github: &GitHubHandle,
+    azure: &AzureHandle,
+    cluster: &Cluster,
+    directory: &std::path::Path,
+) -> Result<Interposer> {
+    let info = cluster.info();
+    let peers =
+        [(Peer::Kubernetes, info.apiserver.as_str()), (Peer::GitHub, github.url()), (Peer::Azure, azure.url())];
+    let interposer = Interposer::start(&peers, &info.ca_certificate).await?;
+    let token = info.tokens.get(USER).context("the cluster has no such user")?;
+    let kubeconfig = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "e2e",
+        "clusters": [{"name": "e2e", "cluster": {"server": interposer.url(Peer::Kubernetes)?}}],
+        "users": [{"name": USER, "user": {"token": token}}],
+        "contexts": [{"name": "e2e", "context": {"cluster": "e2e", "user": USER}}],
+    });
+    std::fs::write(directory.join(KUBECONFIG), kubeconfig.to_string())?;
+    Ok(interposer)
 }
 
 impl Drop for Bed {

@@ -3,6 +3,7 @@
 
 mod agent;
 mod bed;
+pub mod interposer;
 mod ledger;
 mod stint;
 

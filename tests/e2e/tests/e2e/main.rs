@@ -10,6 +10,7 @@ mod deliveries;
 mod demo;
 mod endings;
 mod flow;
+mod kills;
 mod limits;
 mod mixed;
 mod outage;
