@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use runner_core::admission::Purpose;
 use runner_core::billing;
 use runner_core::job::JobState;
-use runner_core::lifecycle::{GroupFacts, RunnerFact};
+use runner_core::lifecycle::{GroupFacts, Launched, RunnerFact};
 use runner_core::reason::Reason;
 use runner_core::setup::{PlaceKind, Price};
 
@@ -73,6 +73,10 @@ impl Outside {
         let mut facts = Vec::new();
         if let Some(group) = &group {
             facts.push(RunnerFact::Group(as_read(group)));
+            // Its agent can have ended before anybody looked what became of an interrupted launch. The bill is kept by this UID.
+            if let (None, Some(uid)) = (&runner.facts.launched, machine_uid(runner.kind, group)) {
+                facts.push(RunnerFact::Launched(Launched { uid, at: clock::now() }));
+            }
         }
         if last {
             if group.is_some() {
@@ -361,6 +365,14 @@ fn as_read(group: &Group) -> GroupFacts {
         failed: (group.provisioning_state == "Failed").then(|| {
             group.message.clone().unwrap_or_else(|| "Azure could not provision the group".to_owned())
         }),
+    }
+}
+
+/// The UID of the machine behind a group, as the group itself tells it.
+fn machine_uid(kind: PlaceKind, group: &Group) -> Option<String> {
+    match kind {
+        PlaceKind::ContainerInstances => Some(group.id.clone()),
+        PlaceKind::VirtualNode | PlaceKind::NodePool => group.tags.get(UID_TAG).cloned(),
     }
 }
 

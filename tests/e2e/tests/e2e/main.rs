@@ -18,3 +18,4 @@ mod places;
 mod proxy;
 mod quota;
 mod replicas;
+mod restores;
