@@ -35,6 +35,8 @@ pub enum Deed {
     Before(Hook),
     /// The call is carried out, this runs, and the connection is cut without an answer.
     Unanswered(Hook),
+    /// The call is carried out and answered, and this runs before.
+    Aside(Hook),
     /// The call is not carried out; this is answered.
     Instead {
         /// The status of the answer.

@@ -134,6 +134,10 @@ async fn pass(State(upstream): State<Upstream>, request: Request) -> Response {
             hook();
             return CutConnection::response();
         }
+        Some(Deed::Aside(hook)) => {
+            hook();
+            None
+        }
         Some(Deed::Instead { status, headers, body }) => {
             upstream.shared.answered(number, status);
             return instead(status, headers, body);

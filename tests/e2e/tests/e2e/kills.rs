@@ -110,25 +110,36 @@ async fn killed_at(bed: &mut Bed, (kind, before): &Write, when: When) -> Result<
     bed.stint.kill()?;
     bed.stint.start()?;
     bed.stint.ready(Duration::from_secs(40)).await?;
-    // GitHub does not send again by itself what was not answered; whoever sees that it failed does. What was told of the
-    // job's start and end stays lost.
-    let deliveries = bed.github.deliveries();
-    let told = |delivery: &&emulator_github::DeliveryView| {
-        delivery.job == Some(id) && delivery.action.as_deref() == Some("queued")
-    };
-    if let Some(failed) =
-        deliveries.iter().filter(told).find(|delivery| !(200..300).contains(&delivery.status_code))
-    {
-        bed.github.redeliver(failed.id)?;
-    }
+    sent_again(bed, id)?;
+    bed.github.wait_for_end(id, Duration::from_secs(90)).await?;
+    sent_again(bed, id)?;
     ended(bed, id).await
+}
+
+/// Has sent again what of a job was not taken while `stint` was away. GitHub does not do so by itself; whoever sees that it failed
+/// does. Without, all of it comes about as well, a minute later.
+fn sent_again(bed: &Bed, id: JobId) -> Result<()> {
+    let deliveries = bed.github.deliveries();
+    let of_it = || deliveries.iter().filter(|delivery| delivery.job == Some(id));
+    let taken: BTreeSet<&str> = of_it()
+        .filter(|delivery| (200..300).contains(&delivery.status_code))
+        .map(|delivery| delivery.guid.as_str())
+        .collect();
+    let failed: BTreeMap<&str, u64> = of_it()
+        .filter(|delivery| !taken.contains(delivery.guid.as_str()))
+        .map(|delivery| (delivery.guid.as_str(), delivery.id))
+        .collect();
+    for delivery in failed.values() {
+        bed.github.redeliver(*delivery)?;
+    }
+    Ok(())
 }
 
 /// Waits until a job has ended, and nothing of it is left but its bill.
 async fn ended(bed: &Bed, id: JobId) -> Result<()> {
     let job = bed.github.wait_for_end(id, Duration::from_secs(90)).await?;
     ensure!(job.assignments == 1, "the job was run once: {job:?}");
-    bed.job_stands(id, "Ended", Duration::from_secs(40)).await?;
+    bed.job_stands(id, "Ended", Duration::from_secs(100)).await?;
     bed.nothing_left(Duration::from_secs(90)).await?;
     bed.ledger_equals_meter().await?;
     one_group_at_a_time(bed, id)

@@ -14,6 +14,8 @@ mod kills;
 mod limits;
 mod mixed;
 mod outage;
+mod partitions;
+mod peers;
 mod places;
 mod proxy;
 mod quota;
