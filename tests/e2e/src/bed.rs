@@ -353,10 +353,7 @@ impl Bed {
     /// # Errors
     /// When the controller does not answer.
     pub async fn ledger(&self) -> Result<Vec<LedgerRow>> {
-        let answer = reqwest::get(format!("{}/api/v1/ledger", self.stint.api_url())).await?;
-        ensure!(answer.status().is_success(), "the ledger answers {}", answer.status());
-        let text = answer.text().await?;
-        serde_json::from_str(&text).with_context(|| format!("not a ledger: {text}"))
+        self.stint.ledger().await
     }
 
     /// Compares the ledger with Azure's meter: one row per group that billed, equal to the second and the cent.
@@ -364,7 +361,14 @@ impl Bed {
     /// # Errors
     /// The first difference.
     pub async fn ledger_equals_meter(&self) -> Result<Vec<LedgerRow>> {
-        let rows = self.ledger().await?;
+        self.equals_meter(self.ledger().await?)
+    }
+
+    /// Compares rows, of all ledgers that there are together, with Azure's meter.
+    ///
+    /// # Errors
+    /// The first difference.
+    pub fn equals_meter(&self, rows: Vec<LedgerRow>) -> Result<Vec<LedgerRow>> {
         let billed: Vec<_> = self.azure.meter().into_iter().filter(|row| row.started_at.is_some()).collect();
         ensure!(
             rows.len() == billed.len(),
@@ -375,7 +379,11 @@ impl Bed {
         for meter in &billed {
             let row = rows
                 .iter()
-                .find(|row| Some(&row.machine_uid) == meter.uid.as_ref())
+                .find(|row| match &meter.uid {
+                    Some(uid) => row.machine_uid == *uid,
+                    // A group that Stint made itself stands for no pod.
+                    None => row.group_id == meter.id,
+                })
                 .with_context(|| format!("no ledger row for {meter:?}"))?;
             let seconds = i64::try_from(row.seconds)?;
             if row.bound_seconds == 0 {
@@ -419,8 +427,11 @@ async fn interpose(
     directory: &std::path::Path,
 ) -> Result<Interposer> {
     let info = cluster.info();
-    let peers =
-        [(Peer::Kubernetes, info.apiserver.as_str()), (Peer::GitHub, github.url()), (Peer::Azure, azure.url())];
+    let peers = [
+        (Peer::Kubernetes, info.apiserver.as_str()),
+        (Peer::GitHub, github.url()),
+        (Peer::Azure, azure.url()),
+    ];
     let interposer = Interposer::start(&peers, &info.ca_certificate).await?;
     let token = info.tokens.get(USER).context("the cluster has no such user")?;
     let kubeconfig = json!({

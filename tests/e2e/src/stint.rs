@@ -8,6 +8,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::LedgerRow;
+
 /// Names the program, where a test cannot find it by itself.
 const PROGRAM_VARIABLE: &str = "STINT_BIN";
 
@@ -91,6 +93,17 @@ impl Stint {
     /// Where the API is.
     pub fn api_url(&self) -> String {
         format!("http://127.0.0.1:{}", self.api_port)
+    }
+
+    /// The rows of its ledger.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn ledger(&self) -> Result<Vec<LedgerRow>> {
+        let answer = reqwest::get(format!("{}/api/v1/ledger", self.api_url())).await?;
+        ensure!(answer.status().is_success(), "the ledger answers {}", answer.status());
+        let text = answer.text().await?;
+        serde_json::from_str(&text).with_context(|| format!("not a ledger: {text}"))
     }
 
     /// Starts the process.

@@ -94,6 +94,7 @@ fn names(fields: &Map<String, Value>) -> String {
 /// Whether a part of a path is the name of a job, of a runner or of what belongs to one, or a number.
 fn differs(part: &str) -> bool {
     let numeric = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    let of_job = part.strip_prefix("acme-").is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+    let of_job =
+        part.strip_prefix("acme-").is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
     numeric(part) || of_job || part.starts_with("e2e-") || part.starts_with("stint-e2e-")
 }

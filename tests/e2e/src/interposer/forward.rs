@@ -54,8 +54,11 @@ impl Upstream {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
-        let connector =
-            HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(tcp);
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(tls)
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(tcp);
         // A connection of its own for each call: one that the peer has closed meanwhile would fail a call for no reason of
         // the test's.
         let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector);

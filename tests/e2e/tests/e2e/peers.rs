@@ -107,10 +107,7 @@ async fn azure_in_trouble_costs_no_job() -> Result<()> {
     // Groups that Stint creates and deletes itself.
     let documents = [
         ("RunnerPlace", json!({"containerInstances": {}, "region": "westeurope"})),
-        (
-            "RunnerClass",
-            json!({"resources": {"cpu": "1", "memory": "1Gi"}, "places": {"order": ["direct"]}}),
-        ),
+        ("RunnerClass", json!({"resources": {"cpu": "1", "memory": "1Gi"}, "places": {"order": ["direct"]}})),
     ];
     for (kind, spec) in documents {
         let document = json!({

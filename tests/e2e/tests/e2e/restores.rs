@@ -107,7 +107,8 @@ async fn restored_to_before_the_runner_existed_its_job_goes_on_and_nothing_is_le
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs that groups without a record are taken up"]
-async fn restored_to_before_the_runner_existed_and_restarted_its_job_goes_on_and_nothing_is_left() -> Result<()> {
+async fn restored_to_before_the_runner_existed_and_restarted_its_job_goes_on_and_nothing_is_left()
+-> Result<()> {
     restored_to_before_the_runner(Stint::IsRestarted).await
 }
 
@@ -138,6 +139,36 @@ async fn restored_to_when_a_runner_that_is_gone_still_ran_it_is_torn_down_again(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn restored_to_when_a_runner_that_is_gone_still_ran_and_restarted_it_is_torn_down_again() -> Result<()> {
+async fn restored_to_when_a_runner_that_is_gone_still_ran_and_restarted_it_is_torn_down_again() -> Result<()>
+{
     restored_to_when_it_ran(Stint::IsRestarted).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs that groups without a record are taken up"]
+async fn a_namespace_deleted_under_a_running_job_leaves_nothing() -> Result<()> {
+    let bed = used_bed().await?;
+    let id = bed.github.queue_job(bed.job())?;
+    bed.job_stands(id, "Running", Duration::from_secs(30)).await?;
+    let runner = runner_of(&bed, id)?;
+    bed.interposer()?.forget();
+    bed.cluster.kubectl(&["delete", "namespace", e2e::NAMESPACE, "--wait=false"])?;
+    // Kubernetes itself deletes the pod, and the virtual node its group: that ends the job, and Stint can but clean up.
+    bed.azure.wait_for("the group to go with its pod", Duration::from_secs(120), <[_]>::is_empty).await?;
+    bed.github.wait_for_end(id, CLEAN_WITHIN).await?;
+    nothing_deleted(&bed, &runner)?;
+    bed.eventually("no registration to be left", CLEAN_WITHIN, |bed| {
+        let left = bed.github.runners();
+        Ok(if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) })
+    })
+    .await?;
+    bed.eventually("the namespace to be gone", CLEAN_WITHIN, |bed| {
+        let left =
+            bed.cluster.kubectl(&["get", "namespace", e2e::NAMESPACE, "--ignore-not-found", "-o", "json"])?;
+        Ok(if left.is_empty() { Ok(()) } else { Err(left) })
+    })
+    .await?;
+    let rows = bed.ledger().await?;
+    ensure!(rows.iter().any(|row| row.runner == runner), "it is billed: {rows:#?}");
+    Ok(())
 }
