@@ -2,6 +2,7 @@
 //! and the real `stint` process between them.
 
 mod agent;
+mod asks;
 mod bed;
 pub mod interposer;
 mod ledger;

@@ -121,6 +121,7 @@ impl Running {
 
     /// Puts the control plane back to a copy, and waits until it is ready.
     pub(super) async fn restore_store(&mut self, name: &str) -> Result<()> {
+        store::ensure_copied(self.directory.path(), name)?;
         let mut stopped = Vec::new();
         // What has seen the present would take the past for a mistake, so it is started again, too.
         for component in CONTROL_PLANE {

@@ -25,10 +25,15 @@ pub(super) fn save(directory: &Path, name: &str, etcd: u32) -> Result<()> {
     copied.with_context(|| format!("etcd's data cannot be copied to {name}"))
 }
 
+/// Fails where there is no such copy.
+pub(super) fn ensure_copied(directory: &Path, name: &str) -> Result<()> {
+    ensure!(copy_of(directory, name).is_dir(), "there is no copy {name} of etcd's data");
+    Ok(())
+}
+
 /// Puts a copy in the place of etcd's data. etcd must not run.
 pub(super) fn restore(directory: &Path, name: &str) -> Result<()> {
     let (copied, data) = (copy_of(directory, name), data(directory));
-    ensure!(copied.is_dir(), "there is no copy {name} of etcd's data");
     fs::remove_dir_all(&data)?;
     copy(&copied, &data).with_context(|| format!("the copy {name} of etcd's data cannot be put back"))
 }
