@@ -12,7 +12,9 @@ impl Outside {
     /// Deletes the runner's registration; where its source says that it is busy, the runner stays.
     pub(super) async fn deregister(&self, order: &StepOrder) -> CallResult<Outcome> {
         let runner = &order.runner;
-        if runner.ending() && !self.sources.is_configured(&runner.job.source) {
+        if !self.sources.is_configured(&runner.job.source)
+            && (runner.ending() || !self.still_runs(order).await?)
+        {
             // Nobody can be asked any more, and nothing of it runs.
             tracing::warn!(
                 runner = runner.name,
@@ -21,8 +23,7 @@ impl Outside {
                 runner.job.source,
                 runner.name
             );
-            self.record(order, &[RunnerFact::Deregistered(clock::now())]).await?;
-            return Ok(Outcome::Done);
+            return self.deregistered(order, order.because.clone()).await;
         }
         let provider = self.provider(&runner.job.source)?;
         let mut id = runner.facts.registered.as_ref().map(|registered| registered.id);
@@ -57,6 +58,19 @@ impl Outside {
                 self.records.record(&runner.name, &[RunnerFact::BusySeen(clock::now())]).await?;
                 Ok(Outcome::Done)
             }
+        }
+    }
+
+    /// Whether anything of a runner runs, as whoever runs it says: a job may be on it.
+    async fn still_runs(&self, order: &StepOrder) -> CallResult<bool> {
+        let runner = &order.runner;
+        if runner.kind.has_group() {
+            let group = self.own_group(order, &self.address(order)).await?;
+            return Ok(group.is_some_and(|group| group.stopped.is_none()));
+        }
+        match &self.pods {
+            Some(pods) => Ok(pods.find(runner).await?.is_some()),
+            None => Ok(false),
         }
     }
 

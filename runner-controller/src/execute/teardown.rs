@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use runner_core::lifecycle::{GroupFacts, RunnerFact};
+use runner_core::lifecycle::{GroupFacts, Launched, RunnerFact};
 use runner_core::reason::Reason;
 use runner_core::setup::PlaceKind;
 use runner_core::stray::Mark;
@@ -81,6 +81,10 @@ impl Outside {
         let mut facts = Vec::new();
         if let Some(group) = &group {
             facts.push(RunnerFact::Group(as_read(group)));
+            // Its agent can have ended before anybody looked what became of an interrupted launch. The bill is kept by this UID.
+            if let (None, Some(uid)) = (&runner.facts.launched, machine_uid(runner.kind, group)) {
+                facts.push(RunnerFact::Launched(Launched { uid, at: clock::now() }));
+            }
         }
         if last {
             if group.is_some() {
@@ -114,7 +118,11 @@ impl Outside {
     }
 
     /// The runner's group, if the group of that name is its own.
-    async fn own_group(&self, order: &StepOrder, address: &GroupAddress) -> CallResult<Option<Group>> {
+    pub(super) async fn own_group(
+        &self,
+        order: &StepOrder,
+        address: &GroupAddress,
+    ) -> CallResult<Option<Group>> {
         let Some(group) = self.groups.get(address).await? else { return Ok(None) };
         if let Some(why) = self.anothers(order, &group).await? {
             tracing::error!(runner = order.runner.name, group = address.name, "{why}; it is left alone");
@@ -296,6 +304,14 @@ pub fn as_read(group: &Group) -> GroupFacts {
         failed: (group.provisioning_state == "Failed").then(|| {
             group.message.clone().unwrap_or_else(|| "Azure could not provision the group".to_owned())
         }),
+    }
+}
+
+/// The UID of the machine behind a group, as the group itself tells it.
+fn machine_uid(kind: PlaceKind, group: &Group) -> Option<String> {
+    match kind {
+        PlaceKind::ContainerInstances => Some(group.id.clone()),
+        PlaceKind::VirtualNode | PlaceKind::NodePool => group.tags.get(UID_TAG).cloned(),
     }
 }
 

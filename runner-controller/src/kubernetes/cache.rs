@@ -2,15 +2,20 @@
 //!
 //! One map serves both, since resource versions order all states of an object: whatever is newer stays. So a decision
 //! never rests on a state older than what this process itself has written.
+//!
+//! That order ends where the cluster's store is put back to an earlier state: versions go back, too. A watch that is taken up
+//! again at a version of the lost future is answered, and shows nothing for as long as the new versions are below it. So a
+//! watch that broke is not taken up again: everything is listed anew, and the list is believed whatever versions it has.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
 use kube::core::DeserializeGuard;
-use kube::runtime::WatchStreamExt;
-use kube::runtime::watcher::{self, Event};
+use kube::runtime::utils::Backoff;
+use kube::runtime::watcher::{self, DefaultBackoff, Event};
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 use tokio::sync::Notify;
@@ -18,6 +23,9 @@ use tokio_util::task::AbortOnDropHandle;
 
 /// How many deleted names are remembered, so that a late event does not bring an object back.
 const TOMBSTONES: usize = 4096;
+
+/// The longest pause before a watch that failed is begun anew.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// Objects of one kind, as `V`.
 pub(super) struct Cache<V> {
@@ -30,8 +38,16 @@ struct Inner<V> {
     tombstones: HashMap<String, u64>,
     buried: VecDeque<String>,
     synced: bool,
-    /// Names seen since the list now being read began, and names written meanwhile.
-    relist: Option<HashSet<String>>,
+    relist: Option<Relist>,
+}
+
+/// A list that is being read.
+#[derive(Default)]
+struct Relist {
+    /// Names listed, and names written meanwhile.
+    seen: HashSet<String>,
+    /// Names that this process wrote meanwhile: of these the list may hold an older state.
+    written: HashSet<String>,
 }
 
 struct Entry<V> {
@@ -51,12 +67,35 @@ impl<V: Clone + PartialEq> Cache<V> {
         Arc::new(Self { inner: Mutex::new(inner), changed })
     }
 
-    /// Lays an object over what is there, unless that is newer.
+    /// Lays an object that this process wrote over what is there, unless that is newer.
     pub(super) fn apply(&self, name: &str, version: u64, value: V) {
+        if let Some(relist) = &mut self.lock().relist {
+            relist.written.insert(name.to_owned());
+        }
+        self.show(name, version, value);
+    }
+
+    /// Takes an object up from a list that was begun after everything that is known of it, unless this process wrote it
+    /// meanwhile: whatever else it replaces, the store no longer knows.
+    fn listed(&self, name: &str, version: u64, value: V) {
         {
             let mut inner = self.lock();
-            if let Some(seen) = &mut inner.relist {
-                seen.insert(name.to_owned());
+            let written = inner.relist.as_ref().is_some_and(|relist| relist.written.contains(name));
+            if !written {
+                inner.tombstones.remove(name);
+                if let Some(entry) = inner.objects.get_mut(name) {
+                    entry.version = entry.version.min(version);
+                }
+            }
+        }
+        self.show(name, version, value);
+    }
+
+    fn show(&self, name: &str, version: u64, value: V) {
+        {
+            let mut inner = self.lock();
+            if let Some(relist) = &mut inner.relist {
+                relist.seen.insert(name.to_owned());
             }
             let buried = inner.tombstones.get(name).is_some_and(|deleted| *deleted >= version);
             let newer = inner.objects.get(name).is_some_and(|entry| entry.version > version);
@@ -76,6 +115,9 @@ impl<V: Clone + PartialEq> Cache<V> {
     pub(super) fn delete(&self, name: &str, version: Option<u64>) {
         {
             let mut inner = self.lock();
+            if let Some(relist) = &mut inner.relist {
+                relist.written.insert(name.to_owned());
+            }
             let known = inner.objects.get(name).map(|entry| entry.version);
             let version = version.or(known).unwrap_or(0);
             if known.is_some_and(|known| known <= version) {
@@ -105,13 +147,13 @@ impl<V: Clone + PartialEq> Cache<V> {
     }
 
     fn begin_list(&self) {
-        self.lock().relist = Some(HashSet::new());
+        self.lock().relist = Some(Relist::default());
     }
 
     fn end_list(&self) {
         {
             let mut inner = self.lock();
-            if let Some(seen) = inner.relist.take() {
+            if let Some(Relist { seen, .. }) = inner.relist.take() {
                 inner.objects.retain(|name, _| seen.contains(name));
             }
             inner.synced = true;
@@ -158,16 +200,24 @@ where
 {
     let config = watcher::Config { label_selector: selector, ..watcher::Config::default() };
     AbortOnDropHandle::new(tokio::spawn(async move {
-        let mut events = watcher::watcher(api, config).default_backoff().into_stream().boxed();
+        let mut backoff = DefaultBackoff::default();
         loop {
-            match events.try_next().await {
-                Ok(Some(event)) => take(&cache, event, &convert),
-                Ok(None) => return,
-                // The stream goes on by itself after a pause.
-                Err(error) => {
-                    tracing::warn!(%error, kind = std::any::type_name::<K>(), "a watch failed, and is taken up again")
+            let mut events = watcher::watcher(api.clone(), config.clone()).boxed();
+            let error = loop {
+                match events.try_next().await {
+                    Ok(Some(event)) => {
+                        if matches!(event, Event::InitDone) {
+                            backoff.reset();
+                        }
+                        take(&cache, event, &convert);
+                    }
+                    Ok(None) => return,
+                    Err(error) => break error,
                 }
-            }
+            };
+            tracing::warn!(%error, kind = std::any::type_name::<K>(), "a watch failed; everything is listed anew");
+            let pause = backoff.next().unwrap_or(LONGEST_PAUSE);
+            tokio::time::sleep(pause).await;
         }
     }))
 }
@@ -177,6 +227,7 @@ fn take<K: Resource, V: Clone + PartialEq>(
     event: Event<DeserializeGuard<K>>,
     convert: &impl Fn(Result<&K, String>) -> Option<V>,
 ) {
+    let listed = matches!(event, Event::InitApply(_));
     match event {
         Event::Init => cache.begin_list(),
         Event::InitDone => cache.end_list(),
@@ -193,7 +244,8 @@ fn take<K: Resource, V: Clone + PartialEq>(
                 );
             }
             match convert(read) {
-                Some(value) => cache.apply(&name, version, value),
+                Some(value) if listed => cache.listed(&name, version, value),
+                Some(value) => cache.show(&name, version, value),
                 // It counts as not there, so that it stops nothing else.
                 None => cache.delete(&name, Some(version)),
             }
@@ -240,7 +292,7 @@ mod tests {
         let cache = cache();
         cache.apply("gone", 5, "old");
         cache.begin_list();
-        cache.apply("kept", 6, "listed");
+        cache.listed("kept", 6, "listed");
         cache.apply("own", 9, "written while listing");
         cache.end_list();
         assert_eq!(cache.get("gone"), None);
@@ -249,10 +301,40 @@ mod tests {
     }
 
     #[test]
+    fn a_new_list_is_believed_although_all_its_versions_are_older() {
+        let cache = cache();
+        cache.apply("a", 70, "before the store was put back");
+        cache.apply("b", 71, "deleted by then");
+        cache.delete("b", Some(72));
+        cache.begin_list();
+        cache.listed("a", 5, "as it was");
+        cache.listed("b", 6, "there again");
+        cache.end_list();
+        assert_eq!(cache.get("a"), Some("as it was"));
+        assert_eq!(cache.get("b"), Some("there again"));
+        cache.show("a", 8, "and has become");
+        assert_eq!(cache.get("a"), Some("and has become"));
+    }
+
+    #[test]
+    fn what_is_written_or_deleted_while_a_list_is_read_outlasts_it() {
+        let cache = cache();
+        cache.apply("deleted", 7, "seen");
+        cache.begin_list();
+        cache.apply("own", 9, "written while listing");
+        cache.delete("deleted", Some(10));
+        cache.listed("own", 5, "listed");
+        cache.listed("deleted", 7, "listed");
+        cache.end_list();
+        assert_eq!(cache.get("own"), Some("written while listing"));
+        assert_eq!(cache.get("deleted"), None);
+    }
+
+    #[test]
     fn nothing_is_shown_before_the_first_list_is_complete() {
         let cache: Arc<Cache<&str>> = Cache::new(Arc::new(Notify::new()));
         cache.begin_list();
-        cache.apply("a", 1, "listed");
+        cache.listed("a", 1, "listed");
         assert!(cache.all().is_none());
         cache.end_list();
         assert_eq!(cache.all().map(|all| all.len()), Some(1));

@@ -77,6 +77,7 @@ fn start(all: &mut Snapshot, new: &NewRunner) {
         scheduled: true,
         why: None,
         deleting: false,
+        restarts: 0,
     };
     all.machines.insert(new.name.clone(), machine);
     if let Some(job) = all.jobs.iter_mut().find(|job| job.key == new.job) {

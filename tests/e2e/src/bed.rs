@@ -1,6 +1,5 @@
 //! The bed itself: everything started, the documents applied, and the questions that tests ask of it.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -9,8 +8,8 @@ use emulator_github::{GitHub, GitHubHandle, JobSpec, OwnerSpec, RateLimits};
 use serde_json::{Value, json};
 use testbed::{Cluster, VirtualNode};
 
-use crate::LedgerRow;
 use crate::agent::agent_program;
+use crate::interposer::{Interposer, Peer};
 use crate::stint::Stint;
 
 /// Namespace of everything.
@@ -26,6 +25,9 @@ const WEBHOOK_SECRET: &str = "e2e webhook";
 /// The user as whom `stint` works in the cluster.
 const USER: &str = "stint";
 
+/// The kubeconfig with which `stint` comes by way of the interposer.
+const KUBECONFIG: &str = "kubeconfig";
+
 /// What a test may want otherwise.
 pub struct BedOptions {
     /// The emulator of GitHub.
@@ -40,6 +42,8 @@ pub struct BedOptions {
     pub source: Value,
     /// Further arguments of `stint run`.
     pub arguments: Vec<String>,
+    /// Whether a proxy of the tests' own stands between `stint` and each of its peers.
+    pub interposed: bool,
 }
 
 impl Default for BedOptions {
@@ -55,6 +59,7 @@ impl Default for BedOptions {
             class: json!({"resources": {"cpu": "1500m", "memory": "2Gi"}, "maxRunners": 60}),
             source: json!({}),
             arguments: vec!["--max-runners".to_owned(), "60".to_owned()],
+            interposed: false,
         }
     }
 }
@@ -71,6 +76,8 @@ pub struct Bed {
     pub stint: Stint,
     /// The test's directory.
     pub directory: tempfile::TempDir,
+    /// What stands between `stint` and its peers.
+    interposer: Option<Interposer>,
 }
 
 impl Bed {
@@ -109,13 +116,21 @@ impl Bed {
         let cluster = Cluster::start_async(cluster).await?;
 
         let directory = tempfile::tempdir()?;
+        let interposer = match options.interposed {
+            true => Some(interpose(&github, &azure, &cluster, directory.path()).await?),
+            false => None,
+        };
+        let (kubeconfig, arm) = match &interposer {
+            Some(interposer) => (directory.path().join(KUBECONFIG), interposer.url(Peer::Azure)?),
+            None => (cluster.kubeconfig_of(USER), azure.url()),
+        };
         let arguments = ["--installation", INSTALLATION, "--namespace", NAMESPACE]
             .into_iter()
             .chain(["--azure-subscription", SUBSCRIPTION, "--azure-resource-group", RESOURCE_GROUP])
-            .chain(["--azure-endpoint", azure.url(), "--azure-credential", "managed-identity"])
+            .chain(["--azure-endpoint", arm, "--azure-credential", "managed-identity"])
             .chain(["--log", "stint=debug,runner_core=debug,info"])
             .map(str::to_owned)
-            .chain(["--kubeconfig".to_owned(), cluster.kubeconfig_of(USER).display().to_string()])
+            .chain(["--kubeconfig".to_owned(), kubeconfig.display().to_string()])
             .chain(options.arguments)
             .collect();
         let environment = vec![
@@ -124,7 +139,7 @@ impl Bed {
         ];
         let stint = Stint::new(directory.path(), "e2e-0", arguments, environment)?;
         github.set_webhook(&format!("{}/webhooks/acme", stint.url()), WEBHOOK_SECRET);
-        let bed = Self { github, azure, cluster, stint, directory };
+        let bed = Self { github, azure, cluster, stint, directory, interposer };
         bed.install(&options.class, &options.source)?;
         Ok(bed)
     }
@@ -157,7 +172,11 @@ impl Bed {
                 &format!("crd/{kind}.stint.dev"),
             ])?;
         }
-        let mut github = json!({"owners": ["acme"], "secretRef": "acme-app", "apiUrl": self.github.url()});
+        let api = match &self.interposer {
+            Some(interposer) => interposer.url(Peer::GitHub)?,
+            None => self.github.url(),
+        };
+        let mut github = json!({"owners": ["acme"], "secretRef": "acme-app", "apiUrl": api});
         if let (Some(fields), Some(more)) = (github.as_object_mut(), source.as_object()) {
             fields.extend(more.clone());
         }
@@ -183,6 +202,14 @@ impl Bed {
             self.cluster.apply(&document.to_string())?;
         }
         Ok(())
+    }
+
+    /// What stands between `stint` and its peers.
+    ///
+    /// # Errors
+    /// When the bed was started without.
+    pub fn interposer(&self) -> Result<&Interposer> {
+        self.interposer.as_ref().context("BedOptions::interposed was not set")
     }
 
     /// Another replica, which keeps its state in `directory`; not started.
@@ -240,129 +267,6 @@ impl Bed {
         Ok(list.get("items").and_then(Value::as_array).cloned().unwrap_or_default())
     }
 
-    /// The status of a job's record, if there is one.
-    ///
-    /// # Errors
-    /// When kubectl fails.
-    pub fn job_status(&self, id: u64) -> Result<Option<Value>> {
-        let found = self
-            .objects("runnerjobs")?
-            .into_iter()
-            .find(|job| job.pointer("/spec/id").and_then(Value::as_str) == Some(&id.to_string()));
-        Ok(found.map(|job| job.get("status").cloned().unwrap_or(Value::Null)))
-    }
-
-    /// Waits until a job's record says that it stands so.
-    ///
-    /// # Errors
-    /// Once the deadline has passed.
-    pub async fn job_stands(&self, id: u64, state: &str, deadline: Duration) -> Result<Value> {
-        self.eventually(&format!("job {id} to be {state}"), deadline, |bed| {
-            let status = bed.job_status(id)?;
-            Ok(match status {
-                Some(status) if status.get("state").and_then(Value::as_str) == Some(state) => Ok(status),
-                other => Err(format!("{other:?}")),
-            })
-        })
-        .await
-    }
-
-    /// Everything of Stint's that is left: runners, their pods and Secrets, groups, registrations.
-    ///
-    /// # Errors
-    /// When kubectl fails.
-    pub fn leftovers(&self) -> Result<BTreeMap<&'static str, Vec<String>>> {
-        let names = |kind: &str, ours: fn(&Value) -> bool| -> Result<Vec<String>> {
-            let objects = self.objects(kind)?;
-            Ok(objects
-                .iter()
-                .filter(|object| ours(object))
-                .filter_map(|object| {
-                    object.pointer("/metadata/name").and_then(Value::as_str).map(str::to_owned)
-                })
-                .collect())
-        };
-        let of_a_runner = |object: &Value| {
-            object
-                .pointer("/metadata/labels")
-                .and_then(Value::as_object)
-                .is_some_and(|labels| labels.contains_key("stint.dev/runner"))
-        };
-        let reserved = self.objects("admissions")?;
-        let reserved = reserved
-            .iter()
-            .flat_map(|admission| {
-                admission.pointer("/spec/reserved").and_then(Value::as_array).into_iter().flatten()
-            })
-            .filter_map(|name| name.as_str().map(str::to_owned))
-            .collect();
-        let all = [
-            ("runners", names("runners", |_| true)?),
-            ("pods", names("pods", of_a_runner)?),
-            ("secrets", names("secrets", of_a_runner)?),
-            ("groups", self.azure.groups().into_iter().map(|group| group.name).collect()),
-            ("registrations", self.github.runners().into_iter().map(|runner| runner.name).collect()),
-            ("reservations", reserved),
-        ];
-        Ok(all.into_iter().filter(|(_, names)| !names.is_empty()).collect())
-    }
-
-    /// Waits until nothing of Stint's is left anywhere.
-    ///
-    /// # Errors
-    /// What is left once the deadline has passed.
-    pub async fn nothing_left(&self, deadline: Duration) -> Result<()> {
-        self.eventually("nothing to be left", deadline, |bed| {
-            let left = bed.leftovers()?;
-            Ok(if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) })
-        })
-        .await
-    }
-
-    /// The ledger's rows.
-    ///
-    /// # Errors
-    /// When the controller does not answer.
-    pub async fn ledger(&self) -> Result<Vec<LedgerRow>> {
-        let answer = reqwest::get(format!("{}/api/v1/ledger", self.stint.api_url())).await?;
-        ensure!(answer.status().is_success(), "the ledger answers {}", answer.status());
-        let text = answer.text().await?;
-        serde_json::from_str(&text).with_context(|| format!("not a ledger: {text}"))
-    }
-
-    /// Compares the ledger with Azure's meter: one row per group that billed, equal to the second and the cent.
-    ///
-    /// # Errors
-    /// The first difference.
-    pub async fn ledger_equals_meter(&self) -> Result<Vec<LedgerRow>> {
-        let rows = self.ledger().await?;
-        let billed: Vec<_> = self.azure.meter().into_iter().filter(|row| row.started_at.is_some()).collect();
-        ensure!(
-            rows.len() == billed.len(),
-            "{} ledger rows for {} groups that billed: {rows:#?}\n{billed:#?}",
-            rows.len(),
-            billed.len()
-        );
-        for meter in &billed {
-            let row = rows
-                .iter()
-                .find(|row| Some(&row.machine_uid) == meter.uid.as_ref())
-                .with_context(|| format!("no ledger row for {meter:?}"))?;
-            let seconds = i64::try_from(row.seconds)?;
-            if row.bound_seconds == 0 {
-                ensure!(seconds == meter.billed_seconds, "the ledger has {row:#?}, the meter {meter:#?}");
-                ensure!(
-                    row.amount.round_dp(6) == meter.cost.round_dp(6),
-                    "the ledger has {row:#?}, the meter {meter:#?}"
-                );
-            } else {
-                let off = seconds.abs_diff(meter.billed_seconds);
-                ensure!(off <= row.bound_seconds + 1, "the ledger has {row:#?}, the meter {meter:#?}");
-            }
-        }
-        Ok(rows)
-    }
-
     /// Runs the `stint` program with arguments, and returns what it prints.
     ///
     /// # Errors
@@ -380,6 +284,31 @@ impl Bed {
         );
         Ok(String::from_utf8(output.stdout)?)
     }
+}
+
+/// Stands between `stint` and its peers, and writes the kubeconfig that leads there.
+async fn interpose(
+    github: &GitHubHandle,
+    azure: &AzureHandle,
+    cluster: &Cluster,
+    directory: &std::path::Path,
+) -> Result<Interposer> {
+    let info = cluster.info();
+    let peers = [
+        (Peer::Kubernetes, info.apiserver.as_str()),
+        (Peer::GitHub, github.url()),
+        (Peer::Azure, azure.url()),
+    ];
+    let interposer = Interposer::start(&peers, &info.ca_certificate).await?;
+    let token = info.tokens.get(USER).context("the cluster has no such user")?;
+    let kubeconfig = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "e2e",
+        "clusters": [{"name": "e2e", "cluster": {"server": interposer.url(Peer::Kubernetes)?}}],
+        "users": [{"name": USER, "user": {"token": token}}],
+        "contexts": [{"name": "e2e", "context": {"cluster": "e2e", "user": USER}}],
+    });
+    std::fs::write(directory.join(KUBECONFIG), kubeconfig.to_string())?;
+    Ok(interposer)
 }
 
 impl Drop for Bed {

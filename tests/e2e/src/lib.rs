@@ -2,7 +2,9 @@
 //! and the real `stint` process between them.
 
 mod agent;
+mod asks;
 mod bed;
+pub mod interposer;
 mod ledger;
 mod stint;
 

@@ -6,6 +6,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::LedgerRow;
 
 /// Names the program, where a test cannot find it by itself.
 const PROGRAM_VARIABLE: &str = "STINT_BIN";
@@ -92,6 +95,17 @@ impl Stint {
         format!("http://127.0.0.1:{}", self.api_port)
     }
 
+    /// The rows of its ledger.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn ledger(&self) -> Result<Vec<LedgerRow>> {
+        let answer = reqwest::get(format!("{}/api/v1/ledger", self.api_url())).await?;
+        ensure!(answer.status().is_success(), "the ledger answers {}", answer.status());
+        let text = answer.text().await?;
+        serde_json::from_str(&text).with_context(|| format!("not a ledger: {text}"))
+    }
+
     /// Starts the process.
     ///
     /// # Errors
@@ -157,6 +171,24 @@ impl Stint {
             Some(child) => Ok(child.try_wait()?),
             None => Ok(None),
         }
+    }
+
+    /// The process's id.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn pid(&self) -> Result<Pid> {
+        let child = self.child.as_ref().context("stint does not run")?;
+        Pid::from_raw(child.id().cast_signed()).context("a process has an id")
+    }
+
+    /// Stops the process where it is, or lets it go on.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn pause(&self, paused: bool) -> Result<()> {
+        kill_process(self.pid()?, if paused { Signal::STOP } else { Signal::CONT })?;
+        Ok(())
     }
 
     /// Kills the process as the kernel would.

@@ -203,6 +203,23 @@ impl Cluster {
         self.restart(Component::Apiserver)
     }
 
+    /// Keeps a copy of everything that the cluster holds now, without anybody noticing.
+    ///
+    /// # Errors
+    /// When etcd does not run or the copy cannot be written.
+    pub fn save_store(&self, name: &str) -> Result<()> {
+        self.ask(&Command::SaveStore(name.to_owned())).map(drop)
+    }
+
+    /// Puts the cluster back to a copy, as after a disaster: etcd and the API server are stopped and started again from the
+    /// copy, and so is the rest of the control plane, as Kubernetes' documentation asks for. Virtual nodes go on running.
+    ///
+    /// # Errors
+    /// When there is no such copy or something does not become ready.
+    pub fn restore_store(&self, name: &str) -> Result<()> {
+        self.ask(&Command::RestoreStore(name.to_owned())).map(drop)
+    }
+
     /// The log of a component so far.
     #[must_use]
     pub fn logs(&self, component: &Component) -> String {

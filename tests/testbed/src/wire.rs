@@ -57,6 +57,10 @@ pub(crate) enum Command {
     Stop(Component),
     /// Start it again as it was and wait until it is ready.
     Start(Component),
+    /// Keep a copy of what etcd holds, under this name.
+    SaveStore(String),
+    /// Put the control plane back to a copy.
+    RestoreStore(String),
 }
 
 /// How to reach a running cluster.

@@ -1,4 +1,4 @@
-//! The virtual node away for longer than Kubernetes tolerates by default.
+//! The virtual node or the API server away: for longer than Kubernetes tolerates, and at the moments that count.
 
 use std::time::Duration;
 
@@ -7,13 +7,24 @@ use e2e::{Bed, BedOptions, NAMESPACE};
 use emulator_github::Conclusion;
 use serde_json::json;
 
-/// Kubernetes evicts pods that say nothing of it 5 min after their node became unreachable (DefaultTolerationSeconds).
-const AWAY: Duration = Duration::from_secs(6 * 60);
+/// After so many seconds without a heartbeat a node is unreachable here; nodes send one every ten. Kubernetes' default is 50.
+const UNREACHABLE_AFTER: u64 = 22;
+/// So many seconds later Kubernetes evicts pods that say nothing of it here (DefaultTolerationSeconds). Its default is 300.
+const TOLERATED: u64 = 5;
+/// How long the virtual node is away: long enough for both, and for what Kubernetes adds.
+const AWAY: Duration = Duration::from_secs(UNREACHABLE_AFTER + TOLERATED + 18);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_busy_job_outlives_six_minutes_without_its_virtual_node() -> Result<()> {
+async fn a_busy_job_outlives_the_eviction_of_pods_while_its_virtual_node_is_away() -> Result<()> {
+    let cluster = testbed::Options {
+        apiserver_flags: ["not-ready", "unreachable"]
+            .map(|state| format!("--default-{state}-toleration-seconds={TOLERATED}"))
+            .into(),
+        controller_manager_flags: vec![format!("--node-monitor-grace-period={UNREACHABLE_AFTER}s")],
+        ..testbed::Options::default()
+    };
     // A second node, always ready: Kubernetes evicts nothing while all nodes of a cluster are unreachable.
-    let cluster = testbed::Options::default().vm_node(testbed::VmNode::new("vm-0", "4", "16Gi"));
+    let cluster = cluster.vm_node(testbed::VmNode::new("vm-0", "4", "16Gi"));
     let bed = Bed::start(BedOptions { cluster, ..BedOptions::default() }).await?;
     let id = bed.github.queue_job(bed.job())?;
     bed.job_stands(id, "Running", Duration::from_secs(30)).await?;
@@ -102,6 +113,47 @@ async fn a_busy_job_outlives_six_minutes_without_its_virtual_node() -> Result<()
     let rows = bed.ledger().await?;
     assert_eq!(rows.len(), 1);
     assert!(rows.iter().all(|row| row.conclusion.as_deref() == Some("success")), "{rows:#?}");
+    Ok(())
+}
+
+/// Kills the virtual node's process and starts it again.
+fn restart_virtual_node(bed: &Bed) -> Result<()> {
+    tokio::task::block_in_place(|| {
+        bed.cluster.stop_virtual_node()?;
+        bed.cluster.start_virtual_node()
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_virtual_node_that_restarts_while_jobs_start_and_end_costs_no_job() -> Result<()> {
+    let bed = Bed::start(BedOptions::default()).await?;
+    let first = bed.github.queue_job(bed.job().named("starts").lasting(Duration::from_secs(1)))?;
+    // Azure makes its group, and nobody has said yet that it runs.
+    bed.azure.wait_for("the group", Duration::from_secs(30), |groups| !groups.is_empty()).await?;
+    restart_virtual_node(&bed)?;
+    bed.github.wait_for_end(first, Duration::from_secs(90)).await?;
+    bed.nothing_left(Duration::from_secs(90)).await?;
+
+    let second = bed.github.queue_job(bed.job().named("ends"))?;
+    bed.job_stands(second, "Running", Duration::from_secs(60)).await?;
+    bed.cluster.stop_virtual_node()?;
+    bed.github.finish_job(second, Conclusion::Success)?;
+    bed.github.wait_for_end(second, Duration::from_secs(30)).await?;
+    // The pod is to be deleted while nobody is there who could delete its group.
+    bed.eventually("the pod's deletion", Duration::from_secs(30), |bed| {
+        let pods = bed.objects("pods")?;
+        let asked = pods.iter().all(|pod| pod.pointer("/metadata/deletionTimestamp").is_some());
+        Ok(if asked { Ok(()) } else { Err(format!("{pods:?}")) })
+    })
+    .await?;
+    bed.cluster.start_virtual_node()?;
+    bed.nothing_left(Duration::from_secs(120)).await?;
+    for id in [first, second] {
+        let job = bed.github.job(id)?;
+        assert_eq!((job.conclusion, job.assignments), (Some(Conclusion::Success), 1), "{job:?}");
+        bed.job_stands(id, "Ended", Duration::from_secs(30)).await?;
+    }
+    assert_eq!(bed.ledger_equals_meter().await?.len(), 2);
     Ok(())
 }
 

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::credentials::Credentials;
 use super::ports::Ports;
 use super::process::CommandLine;
+use super::store;
 use crate::options::{Options, VirtualNode, VmNode};
 use crate::programs::{Program, Programs};
 use crate::wire::Component;
@@ -107,7 +108,7 @@ struct Context<'a> {
 impl Context<'_> {
     fn etcd(&self, clients: &str, peers: &str) -> Vec<String> {
         vec![
-            flag("data-dir", self.directory.join("etcd").display()),
+            flag("data-dir", store::data(self.directory).display()),
             flag("listen-client-urls", clients),
             flag("advertise-client-urls", clients),
             flag("listen-peer-urls", peers),

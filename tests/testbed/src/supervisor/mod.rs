@@ -11,6 +11,7 @@ mod directory;
 mod ports;
 mod process;
 mod running;
+mod store;
 
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::thread;
@@ -104,6 +105,8 @@ async fn carry_out(cluster: &mut Running, line: &str) -> Result<()> {
     match command {
         Command::Stop(component) => cluster.stop(&component).await,
         Command::Start(component) => cluster.start_again(&component).await,
+        Command::SaveStore(name) => cluster.save_store(&name),
+        Command::RestoreStore(name) => cluster.restore_store(&name).await,
     }
 }
 

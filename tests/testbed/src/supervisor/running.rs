@@ -13,6 +13,7 @@ use super::credentials::{ADMIN, Credentials};
 use super::directory::Directory;
 use super::ports::Ports;
 use super::process::{Exit, Process, log_tail};
+use super::store;
 use crate::options::Options;
 use crate::programs::{Program, Programs};
 use crate::wire::{ClusterInfo, Component, kubeconfig_file};
@@ -21,6 +22,14 @@ use crate::wire::{ClusterInfo, Component, kubeconfig_file};
 const PATIENCE: Duration = Duration::from_secs(90);
 /// How long a virtual node stays away after it ended by itself.
 const RESTART_AFTER: Duration = Duration::from_secs(1);
+/// What is stopped while etcd is put back to an earlier state, in the order in which it starts.
+const CONTROL_PLANE: [Component; 5] = [
+    Component::Etcd,
+    Component::Apiserver,
+    Component::ControllerManager,
+    Component::Scheduler,
+    Component::Kwok,
+];
 const POLL: Duration = Duration::from_millis(50);
 
 /// A cluster and its processes.
@@ -102,6 +111,31 @@ impl Running {
         ensure!(!self.processes.contains_key(component), "{component} runs already");
         self.launch(component)?;
         self.wait_until_ready(component).await
+    }
+
+    /// Keeps a copy of what etcd holds.
+    pub(super) fn save_store(&self, name: &str) -> Result<()> {
+        let etcd = self.processes.get(&Component::Etcd).context("etcd does not run")?;
+        store::save(self.directory.path(), name, etcd.pid)
+    }
+
+    /// Puts the control plane back to a copy, and waits until it is ready.
+    pub(super) async fn restore_store(&mut self, name: &str) -> Result<()> {
+        store::ensure_copied(self.directory.path(), name)?;
+        let mut stopped = Vec::new();
+        // What has seen the present would take the past for a mistake, so it is started again, too.
+        for component in CONTROL_PLANE {
+            if let Some(process) = self.processes.remove(&component) {
+                process.kill().await;
+                stopped.push(component);
+            }
+        }
+        store::restore(self.directory.path(), name)?;
+        for component in stopped {
+            self.launch(&component)?;
+            self.wait_until_ready(&component).await?;
+        }
+        Ok(())
     }
 
     /// Waits for a process to end by itself, and starts it again where Kubernetes would, or says what went wrong.

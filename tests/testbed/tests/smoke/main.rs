@@ -5,6 +5,7 @@
 mod arm;
 mod lifecycle;
 mod nodes;
+mod store;
 
 use std::time::{Duration, Instant};
 
