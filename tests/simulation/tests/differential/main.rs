@@ -1,5 +1,7 @@
 //! The API server in memory answers the same requests as a real one does.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on shall fail")]
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

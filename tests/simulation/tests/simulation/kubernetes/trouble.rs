@@ -3,14 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use runner_core::job::JobAction;
+use runner_core::job::{JobAction, Standing};
 use runner_core::lifecycle::RunnerFact;
+use runner_core::reason::Reason;
 use simulation::kubernetes::{Verb, Verdict};
 use stint::ports::{CallErrorKind, Records, Stored};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::names;
-use super::stage::{key, new_runner, records, run, server, told, until};
+use super::stage::{Script, key, new_runner, records, run, server, told, until};
 
 const LONG: Duration = Duration::from_secs(600);
 
@@ -188,6 +189,9 @@ fn watches_outlast_hours_without_an_event() {
 
 #[test]
 fn the_same_sequence_leaves_the_same_journal() {
+    fn events(script: &Script) -> usize {
+        script.journal().iter().filter(|line| line.contains(" Event ")).count()
+    }
     fn journal() -> Vec<String> {
         run(async {
             let (server, script) = server();
@@ -213,6 +217,11 @@ fn the_same_sequence_leaves_the_same_journal() {
             }
             sleep(LONG).await;
             until(|| one.observe().unwrap().runners.len() == server.list("Runner").len()).await;
+            let paused = Reason::LimitPaused { limit: "x".to_owned() };
+            for count in [1, 2] {
+                one.announce(&key("1"), Standing::Waiting, &paused);
+                until(|| events(&script) == count).await;
+            }
             one.release("r0").await.unwrap();
             let mut lines = script.journal();
             lines.push(format!("{} {}", stint::clock::now(), server.version()));
