@@ -448,7 +448,9 @@ async fn a_large_ledger_is_never_read_as_a_whole_for_a_part() {
     let gone = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'stint'";
     let reader = open(&bed.url).await.unwrap();
     reader.identify(None).await.unwrap();
-    let before = bed.server.sql("ledger", scans).unwrap();
+    let read = "SELECT sum(idx_tup_read) FROM pg_stat_user_indexes WHERE relname IN ('ledger', 'logs')";
+    let read = || bed.server.sql("ledger", read).unwrap().parse::<u64>().unwrap();
+    let (before, read_before) = (bed.server.sql("ledger", scans).unwrap(), read());
     let day = Period {
         from: "2024-01-05T00:00:00Z".parse().unwrap(),
         until: "2024-01-06T00:00:00Z".parse().unwrap(),
@@ -465,4 +467,6 @@ async fn a_large_ledger_is_never_read_as_a_whole_for_a_part() {
     drop(ledger);
     until(async || (bed.server.sql("ledger", gone).unwrap() == "0").then_some(())).await;
     assert_eq!(bed.server.sql("ledger", scans).unwrap(), before);
+    // A day has 1440 rows, and 1001 come after the number.
+    assert!(read() - read_before < 6000, "{} entries of indices", read() - read_before);
 }
