@@ -21,13 +21,8 @@ fn what_was_committed_is_there_after_a_crash_and_nothing_listens_after_the_end()
 
 #[test]
 fn a_server_ends_with_the_thread_that_started_it() {
-    let leaked = std::thread::spawn(|| {
-        let server = Postgres::start().unwrap();
-        let port = server.port();
-        std::mem::forget(server);
-        port
-    });
-    let port = leaked.join().unwrap();
+    let server = std::thread::spawn(|| Postgres::start().unwrap()).join().unwrap();
+    let port = server.port();
     let end = std::time::Instant::now() + std::time::Duration::from_secs(10);
     while TcpStream::connect(("127.0.0.1", port)).is_ok() {
         assert!(std::time::Instant::now() < end, "the server outlives its test");

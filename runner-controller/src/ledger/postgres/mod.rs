@@ -75,7 +75,7 @@ const LATEST_SECONDS: &str = "
     SELECT latest.for_class, latest.seconds
     FROM classes CROSS JOIN LATERAL (
         SELECT number, for_class, seconds FROM stint.ledger
-        WHERE for_class = classes.name ORDER BY number DESC LIMIT $1
+        WHERE for_class = classes.name ORDER BY -number LIMIT $1
     ) AS latest
     ORDER BY latest.number DESC";
 
