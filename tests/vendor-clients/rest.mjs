@@ -211,6 +211,7 @@ async function deliveries() {
     [repo, given.repoHook, ["listWebhookDeliveries", "getWebhookDelivery", "redeliverWebhookDelivery", person.rest.repos]],
   ]) {
     const [listed, get, again, api] = calls;
+    await api.listWebhooks(scope);
     const { data } = await api[listed]({ ...scope, hook_id });
     const delivery = { ...scope, hook_id, delivery_id: data[0].id };
     await api[get](delivery);

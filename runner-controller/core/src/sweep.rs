@@ -201,12 +201,18 @@ impl Sweep {
         }
     }
 
-    /// When there is something to do at the latest, where the list is read every `period`.
-    pub fn next(&self, period: SignedDuration, now: Timestamp) -> Timestamp {
+    /// When the list is to be read again, where that is every `period` while all is well.
+    pub fn list_at(&self, period: SignedDuration, now: Timestamp) -> Timestamp {
         let Some(swept_at) = self.swept_at.filter(|_| self.listing.is_none()) else { return now };
-        let again = if self.found && self.wanted == Wanted::Lost { AGAIN.min(period) } else { period };
+        // While there is enough to read, the list can wait.
+        let drained = self.found && self.wanted == Wanted::Lost && self.outstanding() == 0;
+        saturating_add(swept_at, if drained { AGAIN.min(period) } else { period })
+    }
+
+    /// When there is something to do at the latest.
+    pub fn next(&self, period: SignedDuration, now: Timestamp) -> Timestamp {
         let open = self.known.values().filter(|known| self.is_open(known));
-        open.map(|known| self.settles_at(known)).chain([saturating_add(swept_at, again)]).min().unwrap_or(now)
+        open.map(|known| self.settles_at(known)).chain([self.list_at(period, now)]).min().unwrap_or(now)
     }
 
     /// Whether a delivery is still to be read.

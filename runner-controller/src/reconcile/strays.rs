@@ -184,6 +184,26 @@ fn scopes(view: &View) -> BTreeSet<(String, Scope)> {
     scopes
 }
 
+/// Owners, by source, at any of whose repositories runners may be registered.
+fn owners_of_scopes(setup: &Setup) -> BTreeSet<(String, String)> {
+    let mut isolation = Isolation::of(setup);
+    let mut owners = BTreeSet::new();
+    for source in setup.sources.values() {
+        for owner in &source.owners {
+            let at_repository = setup.classes.values().any(|class| {
+                let repository = format!("{owner}/-");
+                let scope =
+                    isolation.scope(source, Scope::Owner(owner.clone()), owner, &repository, &class.name);
+                matches!(scope, Scope::Repository(_))
+            });
+            if at_repository {
+                owners.insert((source.name.clone(), owner.clone()));
+            }
+        }
+    }
+    owners
+}
+
 /// Looks once. Answers when to look again.
 async fn look(outside: &Outside, memory: &Memory, looking: &Looking) -> SignedDuration {
     let origin = match outside.origin().await {

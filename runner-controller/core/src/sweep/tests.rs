@@ -153,6 +153,8 @@ fn the_next_look_comes_when_something_can_be_done() {
     assert_eq!(next(&listed(Wanted::Lost, &[brought(1, "a", 0)], 100)), 160, "after the period");
     assert_eq!(next(&listed(Wanted::Lost, &[lost(1, "a", 95)], 100)), 125, "once a lost one has settled");
     let mut sweep = listed(Wanted::Lost, &[lost(1, "a", 0)], 100);
+    let lists = |sweep: &Sweep| sweep.list_at(PERIOD, at(BASE + 100)).duration_since(at(BASE)).as_secs();
+    assert_eq!((next(&sweep), lists(&sweep)), (30, 160), "what is due is read before the list is, again");
     sweep.settle("a");
     assert_eq!(next(&sweep), 105, "soon after something was recovered");
     let mut sweep = listed(Wanted::Lost, &[], 100);

@@ -25,7 +25,7 @@ use crate::telemetry::{Metrics, Peer};
 /// (GitHub documentation, "Rate limits for the REST API"); whoever makes more is refused all, those for runners too.
 pub(super) const BRANCHES_A_MINUTE: usize = 100;
 /// How many calls about hooks are made in a minute: a thousand lost deliveries are recovered within two.
-const HOOK_CALLS_A_MINUTE: usize = 500;
+const HOOK_CALLS_A_MINUTE: usize = 600;
 /// How many lists of repositories, runs and jobs are read in a minute, which nobody waits for.
 const LISTS_A_MINUTE: usize = 150;
 /// The longest pause where the source refuses again and again without saying for how long.
@@ -53,7 +53,7 @@ impl Gated {
     }
 
     /// Notes that the source wants no calls for a while, or that it answers again.
-    fn note<T>(&self, result: CallResult<T>) -> CallResult<T> {
+    pub(super) fn note<T>(&self, result: CallResult<T>) -> CallResult<T> {
         let now = clock::now();
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(entry) = entries.get_mut(&self.source) else { return result };

@@ -2,9 +2,12 @@ use emulator_github::{GitHub, GitHubHandle, JobSpec, Options, RateLimits};
 
 use runner_core::job::JobDescription;
 
+use runner_core::setup::Scope;
+
 use super::gated::{BRANCHES_A_MINUTE, Kind};
 use super::*;
 use crate::config::Intake;
+use crate::ports::{HooksWanted, Registration};
 
 /// The client of a source `acme`, and what is known of that source.
 fn gated(github: &GitHubHandle) -> Gated {
@@ -92,4 +95,52 @@ async fn more_branches_than_a_minute_holds_wait_for_the_next() {
     };
     assert_eq!(left, Some(Duration::from_secs(40)));
     gated.paced(Kind::Branch, ahead(60)).unwrap();
+}
+
+fn registration(number: u32) -> Registration {
+    let name = format!("stint-{number}");
+    Registration { scope: Scope::Owner("acme".to_owned()), name, labels: vec!["stint".to_owned()] }
+}
+
+#[tokio::test]
+async fn what_is_left_of_registrations_is_told_and_running_out_stops_no_other_call() {
+    let limits = RateLimits { registration_burst: 3, registration_per_minute: 1, ..RateLimits::default() };
+    let github = GitHub::start(Options { limits, ..Options::default() }).await.unwrap();
+    let job = queued(&github);
+    let gated = gated(&github);
+    let left = || gated.registrations().map(|limit| limit.remaining);
+    assert_eq!(left(), Some(50), "before GitHub has told");
+    for (number, expect) in [(1, 2), (2, 1), (3, 0)] {
+        gated.register(&registration(number)).await.unwrap();
+        assert_eq!(left(), Some(expect));
+    }
+    let error = gated.register(&registration(4)).await.unwrap_err();
+    assert!(matches!(error.kind, CallErrorKind::Throttled(Some(_))), "{error}");
+    assert_eq!(throttled_until(&gated), None);
+    assert!(!gated.is_of_protected_branch(&job).await.unwrap());
+}
+
+#[tokio::test]
+async fn pauses_that_are_not_told_double_until_a_call_succeeds() {
+    let github = GitHub::start(Options::default()).await.unwrap();
+    let gated = gated(&github);
+    let refused =
+        || -> CallResult<()> { Err(CallError::new(CallErrorKind::Throttled(None), "secondary rate limit")) };
+    let paused = |result: CallResult<()>| match result.unwrap_err().kind {
+        CallErrorKind::Throttled(Some(pause)) => pause.as_secs(),
+        _ => 0,
+    };
+    let over = || gated.entries.lock().unwrap().values_mut().for_each(|entry| entry.throttled_until = None);
+    assert_eq!(paused(gated.note(refused())), 60);
+    assert_eq!(paused(gated.note(refused())), 60, "refused together counts once");
+    let call = gated.hooks(&HooksWanted::default()).await.unwrap_err();
+    assert!(matches!(call.kind, CallErrorKind::Throttled(Some(_))), "{call}");
+    assert_eq!(github.journal().entries().len(), 0, "no call is made meanwhile");
+    over();
+    assert_eq!(paused(gated.note(refused())), 120);
+    over();
+    assert_eq!(paused(gated.note(refused())), 240);
+    over();
+    gated.note(Ok(())).unwrap();
+    assert_eq!(paused(gated.note(refused())), 60);
 }

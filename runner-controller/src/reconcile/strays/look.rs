@@ -8,7 +8,7 @@ use jiff::fmt::strtime;
 use runner_core::setup::{Scope, Setup};
 use runner_core::stray::{Findings, FoundMachine, FoundRegistration, Known, Mark, is_name_of};
 
-use super::scopes;
+use super::{owners_of_scopes, scopes};
 use crate::clock;
 use crate::execute::{Outside, as_read};
 use crate::observe::View;
@@ -39,6 +39,8 @@ pub(super) struct Looking {
     /// Whether it is known of every place where its groups are.
     all_places: bool,
     scopes: BTreeSet<(String, Scope)>,
+    /// Owners at whose repositories runners may be registered beside those.
+    owners: BTreeSet<(String, String)>,
 }
 
 impl Looking {
@@ -61,6 +63,7 @@ impl Looking {
             resource_groups,
             all_places,
             scopes: scopes(view),
+            owners: owners_of_scopes(&snapshot.setup),
         }
     }
 
@@ -115,7 +118,22 @@ impl Looking {
             }
         }
         let mut all_registrations = true;
-        for (source, scope) in &self.scopes {
+        let mut scopes = self.scopes.clone();
+        for (source, owner) in &self.owners {
+            let listed = match outside.sources.provider(source) {
+                Ok(provider) => provider.repositories(owner).await,
+                Err(error) => Err(error),
+            };
+            match listed {
+                Ok(all) => scopes
+                    .extend(all.into_iter().map(|one| (source.clone(), Scope::Repository(one.full_name)))),
+                Err(error) => {
+                    all_registrations = false;
+                    tracing::warn!(source, owner, %error, "the repositories of {owner} cannot be listed: {error}");
+                }
+            }
+        }
+        for (source, scope) in &scopes {
             let listed = match outside.sources.provider(source) {
                 Ok(provider) => provider.runners(scope).await,
                 Err(error) => Err(error),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use futures::StreamExt as _;
+use futures::future::join_all;
 use jiff::{SignedDuration, Timestamp};
 use runner_core::sweep::{Due, Page, Sweep, Wanted};
 
@@ -102,7 +102,9 @@ impl Hooks {
                 Err(error) => {
                     listed = false;
                     let source = &self.source;
-                    if complaints.is_news("deliveries", &error.message) {
+                    if matches!(error.kind, CallErrorKind::Throttled(_)) {
+                        tracing::debug!(source, %error, "deliveries to source {source} wait: {error}");
+                    } else if complaints.is_news("deliveries", &error.message) {
                         tracing::warn!(source, %error, "deliveries to source {source} are not accounted for: {error}");
                     }
                     after(&error)
@@ -204,7 +206,7 @@ impl Hook {
         (source, which, every): (&str, Wanted, SignedDuration),
         hurry: bool,
     ) -> CallResult<Timestamp> {
-        if hurry || self.sweep.next(every, clock::now()) <= clock::now() {
+        if hurry || self.sweep.list_at(every, clock::now()) <= clock::now() {
             self.sweep.begin(clock::now());
         }
         for _ in 0..PAGES {
@@ -237,7 +239,7 @@ impl Hook {
         let due = self.sweep.due(clock::now());
         let name = self.name.as_str();
         let rules = outside.sources.rules().borrow().clone();
-        let read = async |due: Due| {
+        let read = |due: Due| async {
             let read = match provider.delivery(name, due.id).await {
                 Ok(Some(read)) => read,
                 Ok(None) => return (due, Ok(Recovered::Unused("its source keeps it no longer".to_owned()))),
@@ -250,29 +252,31 @@ impl Hook {
             let stored = recovered::delivery(&*outside.records, &rules, source, &read).await;
             (due, stored.map_err(|error| (true, error)))
         };
-        let mut reading = futures::stream::iter(due.into_iter().take(READS)).map(read).buffered(AT_ONCE);
-        while let Some((due, result)) = reading.next().await {
-            match result {
-                Ok(what) => {
-                    match what {
-                        Recovered::Stored(Stored::NewJob) => tally.new_jobs += 1,
-                        Recovered::Stored(Stored::Added) => tally.stored += 1,
-                        Recovered::Stored(Stored::Known) => tally.known += 1,
-                        Recovered::Unused(why) => {
-                            tracing::debug!(source, guid = due.guid, "a delivery is of no use: {why}");
-                            tally.unused += 1;
+        // Those of a batch are waited for together, so that none that was stored is forgotten over the failure of another.
+        for batch in due.get(..READS.min(due.len())).unwrap_or_default().chunks(AT_ONCE) {
+            for (due, result) in join_all(batch.iter().cloned().map(read)).await {
+                match result {
+                    Ok(what) => {
+                        match what {
+                            Recovered::Stored(Stored::NewJob) => tally.new_jobs += 1,
+                            Recovered::Stored(Stored::Added) => tally.stored += 1,
+                            Recovered::Stored(Stored::Known) => tally.known += 1,
+                            Recovered::Unused(why) => {
+                                tracing::debug!(source, guid = due.guid, "a delivery is of no use: {why}");
+                                tally.unused += 1;
+                            }
                         }
+                        self.sweep.settle(&due.guid);
                     }
-                    self.sweep.settle(&due.guid);
+                    Err((true, error)) => tally.error = tally.error.or(Some(error)),
+                    Err((false, error)) => {
+                        tracing::debug!(source, guid = due.guid, %error, "a delivery cannot be read: {error}");
+                        tally.failed += 1;
+                    }
                 }
-                Err((true, error)) => {
-                    tally.error = Some(error);
-                    break;
-                }
-                Err((false, error)) => {
-                    tracing::debug!(source, guid = due.guid, %error, "a delivery cannot be read: {error}");
-                    tally.failed += 1;
-                }
+            }
+            if tally.error.is_some() {
+                break;
             }
         }
         tally

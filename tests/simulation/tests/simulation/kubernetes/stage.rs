@@ -185,5 +185,6 @@ pub fn order(name: &str) -> PodOrder {
         runner: runner(name),
         class: resolved.classes["stint"].clone(),
         place: resolved.places["vn"].clone(),
+        origin: "sim".to_owned(),
     }
 }
