@@ -173,7 +173,9 @@ pub fn decide(own: Own<'_>, found: &Findings, known: impl Fn(&str) -> Known, now
             Known::Recorded(runner) if runner.facts.launching.is_none() || runner.facts.gone.is_some() => {
                 decided.look_again(saturating_add(now, LET_GO));
             }
-            Known::Reserved | Known::Recorded(_) => {}
+            // Its record was deleted, and its reservation is about to follow.
+            Known::Reserved => decided.look_again(saturating_add(now, LET_GO)),
+            Known::Recorded(_) => {}
         }
     }
     for runner in &found.credentials {

@@ -1,5 +1,4 @@
 //! `RunnerJob` and `Runner`: what Stint writes and people read.
-//!
 //! A `RunnerJob`'s spec is what its source told (written by intake alone), its status what the planner makes of it.
 
 #![expect(clippy::duplicated_attributes, reason = "every printer column of a kind names its own type")]
@@ -10,8 +9,6 @@ use jiff::Timestamp;
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-
-use super::found::FoundRecord;
 
 /// One attempt of one CI job, for as long as it matters.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -253,7 +250,7 @@ pub struct RunnerSpec {
     pub created_at: Option<Timestamp>,
     /// Where the record was lost and written again: what its machine showed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub found: Option<FoundRecord>,
+    pub found: Option<super::found::FoundRecord>,
 }
 
 /// What a place is.

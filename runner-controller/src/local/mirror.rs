@@ -216,7 +216,7 @@ enum PlaceKindForm {
 #[derive(Serialize, Deserialize)]
 #[serde(remote = "RunnerFacts", rename_all = "camelCase")]
 struct FactsForm {
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     found: Option<Timestamp>,
     registering: Option<Timestamp>,
     #[serde(with = "optional_registered")]
@@ -233,7 +233,7 @@ struct FactsForm {
     group: Option<GroupFacts>,
     captured: Option<Timestamp>,
     deleting: Option<Timestamp>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     stuck: Option<Timestamp>,
     gone: Option<Timestamp>,
     billed: Option<Timestamp>,

@@ -2,6 +2,7 @@
 
 mod branches;
 mod budgets;
+mod endings;
 mod fairness;
 mod limits;
 mod pairs;

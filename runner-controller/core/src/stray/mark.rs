@@ -83,10 +83,12 @@ impl Mark {
             Scope::Repository(repository) => format!("repository:{repository}"),
         };
         let registration = registration.as_ref().map(|(id, hash)| format!("{id}/{hash}"));
+        let numeric = job.id.bytes().all(|byte| byte.is_ascii_digit());
+        let number = if numeric { format!("{}/{}/{ordinal}", job.id, job.attempt) } else { String::new() };
         [
             (ORIGIN, origin.clone()),
             (SOURCE, job.source.clone()),
-            (JOB, format!("{}/{}/{ordinal}", job.id, job.attempt)),
+            (JOB, number),
             (CLASS, matched.class.clone()),
             (SIZE, matched.size.clone()),
             (RESOURCES, format!("{}m/{}", size.cpu_millis, size.memory_bytes)),

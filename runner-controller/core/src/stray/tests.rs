@@ -2,9 +2,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::job::JobKey;
-use crate::plan::runner_name;
+use crate::plan::{Action, plan, runner_name};
 use crate::setup::PlaceKind;
-use crate::testing::{at, group, key, runner, setup};
+use crate::testing::{at, group, job, key, runner, setup, snapshot};
 
 const OWN: &str = "0123456789abcdef";
 const OTHER: &str = "fedcba9876543210";
@@ -73,9 +73,30 @@ fn a_machine_of_our_own_without_a_record_gets_it_back() {
 }
 
 #[test]
+fn the_job_of_a_foundling_gets_no_second_runner_and_its_next_one_another_name() {
+    let decided = look(&found(vec![machine("1", OWN)], Vec::new()), Known::Nothing, 100);
+    let [Remedy::Adopt(foundling)] = decided.remedies.as_slice() else { panic!("{decided:?}") };
+    let adopted = foundling.facts.iter().cloned().fold(foundling.new.clone().record(at(5)), Runner::with);
+    // Told anew after a restore: nothing is remembered of its first runner.
+    let starts = |runner: Runner| -> Vec<String> {
+        let plan = plan(&snapshot(vec![job("1").queued(101)], vec![runner]), at(400));
+        let start = |action| if let Action::Start(new) = action { Some(new.name) } else { None };
+        plan.actions.into_iter().filter_map(start).collect()
+    };
+    assert_eq!(starts(adopted.clone()), Vec::<String>::new());
+    let refused = adopted.torn_down(&crate::reason::Reason::Surplus, 102);
+    assert!(starts(refused).iter().all(|name| *name == runner_name("stint", &key("1"), 2)));
+}
+
+#[test]
 fn what_is_on_record_or_reserved_is_left_to_its_record() {
     let machines = found(vec![machine("1", OWN)], Vec::new());
-    assert_eq!(look(&machines, Known::Reserved, 100), Remedies::default());
+    let decided = look(&machines, Known::Reserved, 100);
+    assert_eq!(
+        (show(&decided), decided.again_at),
+        (vec![], Some(at(130))),
+        "its reservation may be about to go"
+    );
     let launched = Known::Recorded(Box::new(runner("1", 1).launched(2)));
     assert_eq!(look(&machines, launched, 100), Remedies::default());
 }

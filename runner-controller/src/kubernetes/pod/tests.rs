@@ -178,6 +178,20 @@ fn the_credential_comes_from_a_volume_that_must_exist_and_from_no_variable() {
     assert_eq!(spec.containers[0].env_from, None);
 }
 
+/// A pod without what of its runner's mark depends on its job, and that.
+fn without_mark(mut pod: Pod) -> (Pod, Vec<(String, String)>) {
+    let mut mark = Vec::new();
+    let env = pod.spec.as_mut().unwrap().containers[0].env.as_mut().unwrap();
+    env.retain(|variable| {
+        let of_job = ["STINT_JOB", "STINT_SCOPE"].contains(&variable.name.as_str());
+        if of_job {
+            mark.push((variable.name.clone(), variable.value.clone().unwrap_or_default()));
+        }
+        !of_job
+    });
+    (pod, mark)
+}
+
 /// Everything of a runner that a job, its repository or its owner can choose.
 fn told_by_a_job() -> impl Strategy<Value = (JobKey, Scope, Vec<String>, u32)> {
     let text = "[ -~äµ]{0,300}";
@@ -193,13 +207,22 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn nothing_that_a_job_tells_changes_the_pod_but_for_the_runners_name(told in told_by_a_job()) {
+    fn nothing_that_a_job_tells_changes_the_pod_but_for_the_runners_name_and_mark(told in told_by_a_job()) {
         let (job, scope, labels, ordinal) = told;
         let mut order = order(ADDITIONS, &CLASSIC, callback());
         let name = runner_name("prod1", &job, ordinal);
-        let plain = serde_json::to_string(&built(&order)).unwrap().replace(&order.runner.name, &name);
+        let (pod, _) = without_mark(built(&order));
+        let plain = serde_json::to_string(&pod).unwrap().replace(&order.runner.name, &name);
         order.runner = Runner { name, job, scope, labels, ordinal, ..order.runner };
-        prop_assert_eq!(serde_json::to_string(&built(&order)).unwrap(), plain);
+        let (pod, mark) = without_mark(built(&order));
+        prop_assert_eq!(serde_json::to_string(&pod).unwrap(), plain);
+        for (variable, value) in mark {
+            let fine = |one: char| match variable.as_str() {
+                "STINT_JOB" => one.is_ascii_digit() || one == '/',
+                _ => one.is_ascii_alphanumeric() || "._-=/:".contains(one),
+            };
+            prop_assert!(value.chars().all(fine), "{variable}={value}");
+        }
     }
 
     #[test]

@@ -135,6 +135,35 @@ async fn a_group_without_a_record_is_reported_and_left_alone() -> Result<()> {
     Ok(())
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_runner_whose_record_was_lost_is_found_by_its_mark_and_followed_to_its_end() -> Result<()> {
+    let mut bed = Bed::start(BedOptions::default()).await?;
+    let id = bed.github.queue_job(bed.job())?;
+    bed.job_stands(id, "Running", Duration::from_secs(60)).await?;
+    let runner = only_name(&bed, "runners.stint.dev")?;
+    bed.stint.terminate(Duration::from_secs(30)).await?;
+    let record = format!("runners.stint.dev/{runner}");
+    let unbound = r#"{"metadata":{"finalizers":null}}"#;
+    bed.cluster.kubectl(&["patch", &record, "-n", NAMESPACE, "--type=merge", "-p", unbound])?;
+    bed.cluster.kubectl(&["delete", &record, "-n", NAMESPACE])?;
+
+    bed.stint.start()?;
+    bed.stint.ready(Duration::from_secs(30)).await?;
+    bed.eventually("its record", Duration::from_secs(60), |bed| {
+        let records = bed.objects("runners.stint.dev")?;
+        let found = records.iter().any(|record| record.pointer("/spec/found/uid").is_some());
+        Ok(if found { Ok(()) } else { Err(format!("{records:?}")) })
+    })
+    .await?;
+    assert_eq!(bed.azure.groups().len(), 1, "it is busy and stays");
+    bed.github.finish_job(id, emulator_github::Conclusion::Success)?;
+    bed.github.wait_for_end(id, Duration::from_secs(60)).await?;
+    bed.nothing_left(Duration::from_secs(120)).await?;
+    bed.job_stands(id, "Ended", Duration::from_secs(10)).await?;
+    assert_eq!(bed.ledger_equals_meter().await?.len(), 1);
+    Ok(())
+}
+
 fn only_name(bed: &Bed, kind: &str) -> Result<String> {
     let objects = bed.objects(kind)?;
     let name = objects.first().and_then(|object| object.pointer("/metadata/name")).and_then(Value::as_str);
