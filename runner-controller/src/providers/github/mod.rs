@@ -13,11 +13,11 @@ mod errors;
 mod lists;
 mod rate_limits;
 mod runners;
+mod settings;
 mod transport;
 mod wire;
 
 use std::collections::{BTreeMap, HashMap};
-use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ use jiff::{SignedDuration, Timestamp};
 use runner_core::job::{JobAction, JobDescription, JobKey};
 use runner_core::setup::Scope;
 use runner_core::sweep::Page;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 
 use self::access::Access;
 use self::branches::Branches;
@@ -35,6 +35,7 @@ use self::deliveries::Deliveries;
 use self::errors::{Answer, Call};
 use self::lists::Lists;
 use self::rate_limits::{Bucket, RateLimits};
+pub use self::settings::{GitHubAuth, GitHubSettings, GitHubSettingsError};
 use self::transport::Transport;
 use crate::ports::{
     CallError, CallErrorKind, CallResult, CheckRun, Credential, Delivery, DeliveryPage, Deregistered,
@@ -50,81 +51,6 @@ const WORK_FOLDER: &str = "_work";
 const DEFAULT_GROUP: u64 = 1;
 /// For how long an answer from a scope's runner endpoints shows that these may be read and written.
 const PROOF_LASTS: SignedDuration = SignedDuration::from_mins(10);
-
-/// How to reach GitHub, and as whom.
-#[derive(Clone)]
-pub struct GitHubSettings {
-    /// Where its REST API is: `https://api.github.com`, or `https://HOST/api/v3` for an Enterprise Server.
-    pub api_url: String,
-    /// As whom.
-    pub auth: GitHubAuth,
-    /// The runner group in which runners of an organization register.
-    pub runner_group_id: u64,
-    /// A proxy to go through, as `http://[user:password@]host:port`.
-    pub proxy: Option<String>,
-    /// Certificates (PEM) to trust besides the system's.
-    pub ca_bundle: Option<String>,
-    /// What to call ourselves; GitHub refuses calls without it.
-    pub user_agent: String,
-}
-
-impl GitHubSettings {
-    /// Settings for github.com, with defaults for all but the account.
-    pub fn new(auth: GitHubAuth) -> Self {
-        Self {
-            api_url: "https://api.github.com".to_owned(),
-            auth,
-            runner_group_id: DEFAULT_GROUP,
-            proxy: None,
-            ca_bundle: None,
-            user_agent: concat!("stint/", env!("CARGO_PKG_VERSION")).to_owned(),
-        }
-    }
-}
-
-impl fmt::Debug for GitHubSettings {
-    /// Leaves the proxy's address out, which may carry a password.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("GitHubSettings")
-            .field("api_url", &self.api_url)
-            .field("auth", &self.auth)
-            .field("runner_group_id", &self.runner_group_id)
-            .field("proxy", &self.proxy.is_some())
-            .field("ca_bundle", &self.ca_bundle.is_some())
-            .field("user_agent", &self.user_agent)
-            .finish()
-    }
-}
-
-/// As whom Stint speaks to GitHub.
-#[derive(Clone, Debug)]
-pub enum GitHubAuth {
-    /// A GitHub App, which must be installed on the owners that it serves.
-    App {
-        /// Its id.
-        app_id: u64,
-        /// Its RSA private key, in PEM.
-        private_key: SecretString,
-    },
-    /// A personal access token.
-    Token(SecretString),
-}
-
-/// A setting that cannot be used.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{field}: {problem}")]
-pub struct GitHubSettingsError {
-    /// The setting, as the `RunnerSource` document spells it.
-    pub field: &'static str,
-    /// What is wrong with it, in one line. Never its value.
-    pub problem: String,
-}
-
-impl GitHubSettingsError {
-    fn new(field: &'static str, problem: impl fmt::Display) -> Self {
-        Self { field, problem: problem.to_string() }
-    }
-}
 
 /// GitHub, for one source.
 pub struct GitHubProvider {

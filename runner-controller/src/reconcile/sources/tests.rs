@@ -126,9 +126,10 @@ async fn pauses_that_are_not_told_double_until_a_call_succeeds() {
     let gated = gated(&github);
     let refused =
         || -> CallResult<()> { Err(CallError::new(CallErrorKind::Throttled(None), "secondary rate limit")) };
-    let paused = |result: CallResult<()>| match result.unwrap_err().kind {
-        CallErrorKind::Throttled(Some(pause)) => pause.as_secs(),
-        _ => 0,
+    let paused = |result: CallResult<()>| {
+        let kind = result.unwrap_err().kind;
+        let CallErrorKind::Throttled(Some(pause)) = kind else { panic!("{kind:?}") };
+        pause.as_secs()
     };
     let over = || gated.entries.lock().unwrap().values_mut().for_each(|entry| entry.throttled_until = None);
     assert_eq!(paused(gated.note(refused())), 60);
