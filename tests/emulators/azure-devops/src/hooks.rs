@@ -1,0 +1,366 @@
+//! Subscriptions of service hooks, their notifications, and what becomes of a subscription whose receiver fails.
+//!
+//! As Microsoft describes: 408, 502, 503 and 504 are tried again up to eight times; 410 disables at once; any other error, and
+//! a transient one that does not pass, puts the subscription on probation. Then the failed notification alone is tried
+//! again, and every new event is lost, until one attempt succeeds or the last one has failed, which disables it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use emulator_common::ids::guid;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::events::Event;
+use crate::options::Options;
+use crate::payload::time;
+
+/// Where a subscription stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum HookStatus {
+    /// It hears events.
+    Enabled,
+    /// Its receiver has failed: new events are lost.
+    OnProbation,
+    /// Someone has switched it off.
+    DisabledByUser,
+    /// Its receiver has failed for too long, or said 410.
+    DisabledBySystem,
+}
+
+/// A subscription to make.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SubscriptionSpec {
+    /// The publisher; only `pipelines` has events here.
+    pub publisher_id: String,
+    /// What it hears.
+    pub event_type: String,
+    /// The version of the events' resource; absent: the newest.
+    #[serde(default)]
+    pub resource_version: Option<String>,
+    /// Who is told; only `webHooks` is known here.
+    pub consumer_id: String,
+    /// How; only `httpRequest` is known here.
+    pub consumer_action_id: String,
+    /// Which events: `projectId`, `pipelineId`, `stageNameId`, and for jobs, stages and runs `…StateId` and `…ResultId`.
+    #[serde(default)]
+    pub publisher_inputs: BTreeMap<String, String>,
+    /// Where to: `url`, `httpHeaders`, `basicAuthUsername`, `basicAuthPassword`, `resourceDetailsToSend` and the like.
+    #[serde(default)]
+    pub consumer_inputs: BTreeMap<String, String>,
+}
+
+impl SubscriptionSpec {
+    /// A subscription to `event_type` of all projects, sent to `url`.
+    pub fn webhook(event_type: &str, url: &str) -> Self {
+        Self {
+            publisher_id: "pipelines".to_owned(),
+            event_type: event_type.to_owned(),
+            consumer_id: "webHooks".to_owned(),
+            consumer_action_id: "httpRequest".to_owned(),
+            consumer_inputs: [("url".to_owned(), url.to_owned())].into(),
+            ..Self::default()
+        }
+    }
+
+    /// One of its publisher's inputs.
+    #[must_use]
+    pub fn filtered(mut self, name: &str, value: &str) -> Self {
+        self.publisher_inputs.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    /// One of its consumer's inputs.
+    #[must_use]
+    pub fn consumer(mut self, name: &str, value: &str) -> Self {
+        self.consumer_inputs.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    /// Whether the subscription hears the event.
+    fn hears(&self, event: &Event) -> bool {
+        let wants = |name: &str, fits: &dyn Fn(&str) -> bool| {
+            self.publisher_inputs.get(name).is_none_or(|wanted| wanted.is_empty() || fits(wanted))
+        };
+        let stage = event.stage.as_deref().unwrap_or_default();
+        let result = event.result.map(crate::spec::JobResult::word).unwrap_or_default();
+        self.event_type == event.event_type
+            && wants("projectId", &|id| id.eq_ignore_ascii_case(&event.project_id))
+            && wants("pipelineId", &|id| id == event.pipeline_id.to_string())
+            && wants("stageNameId", &|name| name.eq_ignore_ascii_case(stage))
+            && wants(&format!("{}StateId", event.filter), &|state| state.eq_ignore_ascii_case(event.state))
+            && wants(&format!("{}ResultId", event.filter), &|wanted| wanted.eq_ignore_ascii_case(result))
+    }
+}
+
+/// A subscription as tests see it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SubscriptionView {
+    /// Its id.
+    pub id: String,
+    /// What it was made from.
+    pub spec: SubscriptionSpec,
+    /// Where it stands.
+    pub status: HookStatus,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it was changed.
+    pub modified_at: Timestamp,
+    /// Events that it has not been told of since it was on probation or disabled.
+    pub lost: u64,
+}
+
+/// A notification as tests see it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NotificationView {
+    /// Its number.
+    pub id: u64,
+    /// Its subscription.
+    pub subscription_id: String,
+    /// Its event's type.
+    pub event_type: String,
+    /// When the event happened.
+    pub created_at: Timestamp,
+    /// How often it was sent.
+    pub attempts: u32,
+    /// The status of the last answer; absent where there was none.
+    pub last_status: Option<u16>,
+    /// Whether it will not be sent again.
+    pub completed: bool,
+    /// Whether it was received.
+    pub succeeded: bool,
+    /// What is sent.
+    pub body: Value,
+}
+
+#[derive(Debug)]
+struct Notification {
+    view: NotificationView,
+    /// When it is sent next.
+    due: Timestamp,
+    in_flight: bool,
+    on_probation: bool,
+    /// Waits that have been used up of the current list.
+    waits: usize,
+}
+
+/// Subscriptions and notifications.
+#[derive(Debug, Default)]
+pub(crate) struct Hooks {
+    pub(crate) subscriptions: BTreeMap<String, SubscriptionView>,
+    notifications: BTreeMap<u64, Notification>,
+    retries: Vec<Duration>,
+    probation: Vec<Duration>,
+    next_notification: u64,
+}
+
+/// What is to be sent now.
+#[derive(Clone, Debug)]
+pub(crate) struct Sending {
+    pub(crate) notification: u64,
+    pub(crate) consumer: BTreeMap<String, String>,
+    pub(crate) body: Value,
+}
+
+impl Hooks {
+    pub(crate) fn new(options: &Options) -> Self {
+        let scaled = |list: &[Duration]| list.iter().map(|wait| options.scaled(*wait)).collect();
+        Self {
+            retries: scaled(&options.timing.hook_retries),
+            probation: scaled(&options.timing.probation_retries),
+            next_notification: 1,
+            ..Self::default()
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.subscriptions.is_empty()
+    }
+
+    pub(crate) fn add(&mut self, spec: SubscriptionSpec, now: Timestamp) -> String {
+        let id = guid();
+        let status = HookStatus::Enabled;
+        let made =
+            SubscriptionView { id: id.clone(), spec, status, created_at: now, modified_at: now, lost: 0 };
+        self.subscriptions.insert(id.clone(), made);
+        id
+    }
+
+    /// Forgets a subscription and what it was still to be told; says whether it was there.
+    pub(crate) fn remove(&mut self, id: &str) -> bool {
+        self.notifications.retain(|_, one| one.view.subscription_id != id);
+        self.subscriptions.remove(id).is_some()
+    }
+
+    pub(crate) fn notifications(&self) -> impl Iterator<Item = &NotificationView> {
+        self.notifications.values().map(|one| &one.view)
+    }
+
+    /// Makes a notification for every subscription that hears the event.
+    pub(crate) fn publish(&mut self, event: &Event, now: Timestamp) {
+        for (id, subscription) in &mut self.subscriptions {
+            if !subscription.spec.hears(event) {
+                continue;
+            }
+            if subscription.status != HookStatus::Enabled {
+                subscription.lost += 1;
+                continue;
+            }
+            let number = self.next_notification;
+            self.next_notification += 1;
+            let view = NotificationView {
+                id: number,
+                subscription_id: id.clone(),
+                event_type: event.event_type.to_owned(),
+                created_at: now,
+                attempts: 0,
+                last_status: None,
+                completed: false,
+                succeeded: false,
+                body: body(subscription, number, event, now),
+            };
+            let made = Notification { view, due: now, in_flight: false, on_probation: false, waits: 0 };
+            self.notifications.insert(number, made);
+        }
+    }
+
+    /// What is to be sent now. First attempts of one subscription go out in the order of their events, one at a time.
+    pub(crate) fn due(&mut self, now: Timestamp) -> Vec<Sending> {
+        let busy = |all: &BTreeMap<u64, Notification>, subscription: &str| {
+            all.values().any(|one| one.in_flight && one.view.subscription_id == subscription)
+        };
+        let ready: Vec<u64> = self
+            .notifications
+            .iter()
+            .filter(|(_, one)| !one.view.completed && !one.in_flight && one.due <= now)
+            .map(|(number, _)| *number)
+            .collect();
+        let mut sendings = Vec::new();
+        for number in ready {
+            let Some(subscription) =
+                self.notifications.get(&number).map(|one| one.view.subscription_id.clone())
+            else {
+                continue;
+            };
+            if busy(&self.notifications, &subscription) {
+                continue;
+            }
+            let Some(known) = self.subscriptions.get(&subscription) else { continue };
+            let Some(one) = self.notifications.get_mut(&number) else { continue };
+            one.in_flight = true;
+            one.view.attempts += 1;
+            let (consumer, body) = (known.spec.consumer_inputs.clone(), one.view.body.clone());
+            sendings.push(Sending { notification: number, consumer, body });
+        }
+        sendings
+    }
+
+    /// Notes how an attempt went; no status: there was no answer.
+    pub(crate) fn settle(&mut self, number: u64, status: Option<u16>, now: Timestamp) {
+        let Some(one) = self.notifications.get_mut(&number) else { return };
+        one.in_flight = false;
+        one.view.last_status = status;
+        let Some(subscription) = self.subscriptions.get_mut(&one.view.subscription_id) else { return };
+        let transient = matches!(status, Some(408 | 502 | 503 | 504));
+        let wait = if one.on_probation {
+            self.probation.get(one.waits)
+        } else if transient {
+            self.retries.get(one.waits)
+        } else {
+            None
+        };
+        match (status, wait) {
+            (Some(200..=299), _) => {
+                (one.view.completed, one.view.succeeded) = (true, true);
+                if subscription.status == HookStatus::OnProbation {
+                    subscription.status = HookStatus::Enabled;
+                }
+            }
+            (Some(410), _) => self.disable(number),
+            (_, Some(wait)) => {
+                one.waits += 1;
+                one.due = now.checked_add(*wait).unwrap_or(now);
+            }
+            (_, None) if one.on_probation => self.disable(number),
+            (_, None) => {
+                let Some(wait) = self.probation.first() else { return self.disable(number) };
+                one.due = now.checked_add(*wait).unwrap_or(now);
+                (one.on_probation, one.waits) = (true, 1);
+                if subscription.status == HookStatus::Enabled {
+                    subscription.status = HookStatus::OnProbation;
+                }
+                self.drop_others(number);
+            }
+        }
+    }
+
+    fn disable(&mut self, number: u64) {
+        let Some(one) = self.notifications.get_mut(&number) else { return };
+        one.view.completed = true;
+        if let Some(subscription) = self.subscriptions.get_mut(&one.view.subscription_id) {
+            subscription.status = HookStatus::DisabledBySystem;
+        }
+        self.drop_others(number);
+    }
+
+    /// What the subscription was still to be told is lost.
+    fn drop_others(&mut self, number: u64) {
+        let Some(id) = self.notifications.get(&number).map(|one| one.view.subscription_id.clone()) else {
+            return;
+        };
+        let mut lost = 0;
+        for one in self.notifications.values_mut() {
+            if one.view.id != number && one.view.subscription_id == id && !one.view.completed {
+                one.view.completed = true;
+                lost += 1;
+            }
+        }
+        if let Some(subscription) = self.subscriptions.get_mut(&id) {
+            subscription.lost += lost;
+        }
+    }
+}
+
+/// What is sent.
+fn body(subscription: &SubscriptionView, number: u64, event: &Event, now: Timestamp) -> Value {
+    let input = |name: &str| subscription.spec.consumer_inputs.get(name).map(String::as_str);
+    let message = |wanted: Option<&str>| {
+        let link = format!("<a href=\"{}\">details</a>", event.link);
+        let all = json!({
+            "text": event.text,
+            "html": format!("{} {link}", event.text),
+            "markdown": format!("{} [details]({})", event.text, event.link),
+        });
+        match wanted {
+            Some("none") => Value::Null,
+            Some(one @ ("text" | "html" | "markdown")) => json!({one: all[one]}),
+            Some(_) | None => all,
+        }
+    };
+    let resource = match input("resourceDetailsToSend") {
+        Some("none") => Value::Null,
+        Some("minimal") => json!({
+            "run": {"id": event.resource["run"]["id"]},
+            "job": {"id": event.resource["job"]["id"]},
+        }),
+        Some(_) | None => event.resource.clone(),
+    };
+    json!({
+        "subscriptionId": subscription.id,
+        "notificationId": number,
+        "id": guid(),
+        "eventType": event.event_type,
+        "publisherId": "pipelines",
+        "message": message(input("messagesToSend")),
+        "detailedMessage": message(input("detailedMessagesToSend")),
+        "resource": resource,
+        "resourceVersion": subscription.spec.resource_version.as_deref().unwrap_or("5.1-preview.1"),
+        "resourceContainers": event.containers,
+        "createdDate": time(now),
+    })
+}
