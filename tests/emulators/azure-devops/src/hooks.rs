@@ -130,6 +130,8 @@ pub struct NotificationView {
     pub attempts: u32,
     /// The status of the last answer; absent where there was none.
     pub last_status: Option<u16>,
+    /// When it is sent next; absent while it is being sent, and once it is completed.
+    pub next_attempt_at: Option<Timestamp>,
     /// Whether it will not be sent again.
     pub completed: bool,
     /// Whether it was received.
@@ -141,12 +143,15 @@ pub struct NotificationView {
 #[derive(Debug)]
 struct Notification {
     view: NotificationView,
-    /// When it is sent next.
-    due: Timestamp,
-    in_flight: bool,
     on_probation: bool,
     /// Waits that have been used up of the current list.
     waits: usize,
+}
+
+impl Notification {
+    fn in_flight(&self) -> bool {
+        !self.view.completed && self.view.next_attempt_at.is_none()
+    }
 }
 
 /// Subscriptions and notifications.
@@ -220,11 +225,12 @@ impl Hooks {
                 created_at: now,
                 attempts: 0,
                 last_status: None,
+                next_attempt_at: Some(now),
                 completed: false,
                 succeeded: false,
                 body: body(subscription, number, event, now),
             };
-            let made = Notification { view, due: now, in_flight: false, on_probation: false, waits: 0 };
+            let made = Notification { view, on_probation: false, waits: 0 };
             self.notifications.insert(number, made);
         }
     }
@@ -232,12 +238,12 @@ impl Hooks {
     /// What is to be sent now. First attempts of one subscription go out in the order of their events, one at a time.
     pub(crate) fn due(&mut self, now: Timestamp) -> Vec<Sending> {
         let busy = |all: &BTreeMap<u64, Notification>, subscription: &str| {
-            all.values().any(|one| one.in_flight && one.view.subscription_id == subscription)
+            all.values().any(|one| one.in_flight() && one.view.subscription_id == subscription)
         };
         let ready: Vec<u64> = self
             .notifications
             .iter()
-            .filter(|(_, one)| !one.view.completed && !one.in_flight && one.due <= now)
+            .filter(|(_, one)| one.view.next_attempt_at.is_some_and(|at| at <= now))
             .map(|(number, _)| *number)
             .collect();
         let mut sendings = Vec::new();
@@ -252,7 +258,7 @@ impl Hooks {
             }
             let Some(known) = self.subscriptions.get(&subscription) else { continue };
             let Some(one) = self.notifications.get_mut(&number) else { continue };
-            one.in_flight = true;
+            one.view.next_attempt_at = None;
             one.view.attempts += 1;
             let (consumer, body) = (known.spec.consumer_inputs.clone(), one.view.body.clone());
             sendings.push(Sending { notification: number, consumer, body });
@@ -263,7 +269,9 @@ impl Hooks {
     /// Notes how an attempt went; no status: there was no answer.
     pub(crate) fn settle(&mut self, number: u64, status: Option<u16>, now: Timestamp) {
         let Some(one) = self.notifications.get_mut(&number) else { return };
-        one.in_flight = false;
+        if one.view.completed {
+            return;
+        }
         one.view.last_status = status;
         let Some(subscription) = self.subscriptions.get_mut(&one.view.subscription_id) else { return };
         let transient = matches!(status, Some(408 | 502 | 503 | 504));
@@ -284,12 +292,12 @@ impl Hooks {
             (Some(410), _) => self.disable(number),
             (_, Some(wait)) => {
                 one.waits += 1;
-                one.due = now.checked_add(*wait).unwrap_or(now);
+                one.view.next_attempt_at = Some(now.checked_add(*wait).unwrap_or(now));
             }
             (_, None) if one.on_probation => self.disable(number),
             (_, None) => {
                 let Some(wait) = self.probation.first() else { return self.disable(number) };
-                one.due = now.checked_add(*wait).unwrap_or(now);
+                one.view.next_attempt_at = Some(now.checked_add(*wait).unwrap_or(now));
                 (one.on_probation, one.waits) = (true, 1);
                 if subscription.status == HookStatus::Enabled {
                     subscription.status = HookStatus::OnProbation;
@@ -317,6 +325,7 @@ impl Hooks {
         for one in self.notifications.values_mut() {
             if one.view.id != number && one.view.subscription_id == id && !one.view.completed {
                 one.view.completed = true;
+                one.view.next_attempt_at = None;
                 lost += 1;
             }
         }
@@ -363,4 +372,89 @@ fn body(subscription: &SubscriptionView, number: u64, event: &Event, now: Timest
         "resourceContainers": event.containers,
         "createdDate": time(now),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::events::EVENT_TYPES;
+
+    fn at(second: u64) -> Timestamp {
+        Timestamp::from_second(i64::try_from(second).unwrap()).unwrap()
+    }
+
+    /// One notification of one subscription, made at second 0.
+    fn one_notification() -> Hooks {
+        let mut hooks = Hooks::new(&Options::default());
+        hooks.add(SubscriptionSpec::webhook(EVENT_TYPES[0], "http://localhost"), at(0));
+        hooks.publish(&event(), at(0));
+        hooks
+    }
+
+    fn event() -> Event {
+        Event {
+            event_type: EVENT_TYPES[0],
+            filter: "job",
+            project_id: "p".to_owned(),
+            pipeline_id: 1,
+            stage: None,
+            state: "Waiting",
+            result: None,
+            text: String::new(),
+            link: String::new(),
+            resource: Value::Null,
+            containers: Value::Null,
+        }
+    }
+
+    fn status(hooks: &Hooks) -> HookStatus {
+        hooks.subscriptions.values().next().unwrap().status
+    }
+
+    /// When the notification is sent next.
+    fn next(hooks: &Hooks) -> Option<u64> {
+        let at = hooks.notifications().next().unwrap().next_attempt_at?;
+        Some(u64::try_from(at.as_second()).unwrap())
+    }
+
+    /// Lets attempts fail with `answer` while the subscription is `during`; the seconds between them.
+    fn waits(hooks: &mut Hooks, answer: u16, during: &[HookStatus]) -> Vec<u64> {
+        let (mut last, mut waits) = (0, Vec::new());
+        while let Some(now) = next(hooks).filter(|_| during.contains(&status(hooks))) {
+            if now > last {
+                assert!(hooks.due(at(now - 1)).is_empty(), "not before its time");
+                waits.push(now - last);
+            }
+            assert_eq!(hooks.due(at(now)).len(), 1);
+            hooks.settle(1, Some(answer), at(now));
+            last = now;
+        }
+        waits
+    }
+
+    #[test]
+    fn unavailability_is_tried_again_ever_later_and_ends_in_probation() {
+        let mut hooks = one_notification();
+        assert_eq!(waits(&mut hooks, 503, &[HookStatus::Enabled]), [1, 2, 4, 8, 16, 32, 60, 60]);
+        assert_eq!(status(&hooks), HookStatus::OnProbation);
+    }
+
+    #[test]
+    fn probation_takes_36_hours() {
+        let mut hooks = one_notification();
+        let waits = waits(&mut hooks, 500, &[HookStatus::Enabled, HookStatus::OnProbation]);
+        assert_eq!((waits.len(), waits.iter().sum::<u64>()), (7, 36 * 3_600));
+        assert_eq!(status(&hooks), HookStatus::DisabledBySystem);
+    }
+
+    #[test]
+    fn a_subscription_that_failed_for_good_is_told_nothing_more() {
+        let mut hooks = one_notification();
+        hooks.publish(&event(), at(0));
+        assert_eq!(hooks.due(at(0)).len(), 1, "one at a time");
+        hooks.settle(1, Some(410), at(0));
+        hooks.publish(&event(), at(1));
+        assert!(hooks.due(at(1_000_000)).is_empty());
+        assert_eq!(hooks.subscriptions.values().next().unwrap().lost, 2);
+    }
 }
