@@ -51,7 +51,7 @@ impl State {
             return None;
         }
         let id = self.next("agent");
-        let agent = Agent {
+        let mut agent = Agent {
             id,
             pool,
             name: wanted.name,
@@ -62,6 +62,7 @@ impl State {
             max_parallelism: wanted.max_parallelism.unwrap_or(1),
             user_capabilities: wanted.user_capabilities.unwrap_or_default(),
             system_capabilities: wanted.system_capabilities.unwrap_or_default(),
+            capabilities: BTreeMap::new(),
             client_id: guid(),
             created_at: now,
             status_changed_at: now,
@@ -69,6 +70,7 @@ impl State {
             last_request: None,
             session: None,
         };
+        agent.note_capabilities();
         self.agents.insert(id, agent);
         Some(id)
     }
@@ -89,6 +91,7 @@ impl State {
         if let Some(given) = wanted.system_capabilities {
             agent.system_capabilities = given;
         }
+        agent.note_capabilities();
         self.refresh_idle(id);
         self.match_up(now);
     }
@@ -240,7 +243,7 @@ impl State {
 
     /// Whether the agent meets what the job demands.
     pub(crate) fn fits(&self, job: &Job, agent: &Agent) -> bool {
-        agent.pool == job.pool && unmet(&job.demands, &agent.capabilities()).is_none()
+        agent.pool == job.pool && unmet(&job.demands, &agent.capabilities).is_none()
     }
 
     /// The agents of the pool, connected or not, that meet what the job demands.

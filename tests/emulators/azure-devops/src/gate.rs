@@ -152,9 +152,13 @@ pub(crate) fn identify(shared: &Shared, headers: &HeaderMap) -> Result<Identity,
         pair.and_then(|pair| Some(pair.split_once(':')?.1.to_owned())).ok_or(Unknown::Wrong)?
     };
     let identities = shared.identities();
-    let found =
-        identities.iter().find(|one| one.secret == secret && (!bearer || one.kind == IdentityKind::Entra));
-    match found {
+    let known = identities.iter().find(|one| match one.kind {
+        IdentityKind::PersonalAccessToken => !bearer && one.secret == secret,
+        IdentityKind::Entra => one.secret == secret,
+        IdentityKind::AnyBearer => false,
+    });
+    let any = || identities.iter().find(|one| bearer && one.kind == IdentityKind::AnyBearer);
+    match known.or_else(any) {
         Some(one) if one.expires_at.is_some_and(|at| at <= shared.clock.now()) => Err(Unknown::Expired),
         Some(one) => Ok(one.clone()),
         None if bearer => Err(Unknown::WrongBearer),

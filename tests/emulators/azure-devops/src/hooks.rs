@@ -4,7 +4,7 @@
 //! a transient one that does not pass, puts the subscription on probation. Then the failed notification alone is tried
 //! again, and every new event is lost, until one attempt succeeds or the last one has failed, which disables it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use emulator_common::ids::guid;
@@ -15,6 +15,9 @@ use serde_json::{Value, json};
 use crate::events::Event;
 use crate::options::Options;
 use crate::payload::time;
+
+/// The newest notifications that are kept; older ones that are completed are forgotten.
+const KEPT: usize = 20_000;
 
 /// Where a subscription stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -148,17 +151,13 @@ struct Notification {
     waits: usize,
 }
 
-impl Notification {
-    fn in_flight(&self) -> bool {
-        !self.view.completed && self.view.next_attempt_at.is_none()
-    }
-}
-
 /// Subscriptions and notifications.
 #[derive(Debug, Default)]
 pub(crate) struct Hooks {
     pub(crate) subscriptions: BTreeMap<String, SubscriptionView>,
     notifications: BTreeMap<u64, Notification>,
+    /// Those that are not completed.
+    open: BTreeSet<u64>,
     retries: Vec<Duration>,
     probation: Vec<Duration>,
     next_notification: u64,
@@ -199,6 +198,7 @@ impl Hooks {
     /// Forgets a subscription and what it was still to be told; says whether it was there.
     pub(crate) fn remove(&mut self, id: &str) -> bool {
         self.notifications.retain(|_, one| one.view.subscription_id != id);
+        self.open.retain(|number| self.notifications.contains_key(number));
         self.subscriptions.remove(id).is_some()
     }
 
@@ -232,36 +232,38 @@ impl Hooks {
             };
             let made = Notification { view, on_probation: false, waits: 0 };
             self.notifications.insert(number, made);
+            self.open.insert(number);
+        }
+        if self.notifications.len() > KEPT
+            && let Some(oldest) =
+                self.notifications.keys().next().copied().filter(|one| !self.open.contains(one))
+        {
+            self.notifications.remove(&oldest);
         }
     }
 
     /// What is to be sent now. First attempts of one subscription go out in the order of their events, one at a time.
     pub(crate) fn due(&mut self, now: Timestamp) -> Vec<Sending> {
-        let busy = |all: &BTreeMap<u64, Notification>, subscription: &str| {
-            all.values().any(|one| one.in_flight() && one.view.subscription_id == subscription)
-        };
-        let ready: Vec<u64> = self
-            .notifications
+        let mut busy: BTreeSet<String> = self
+            .open
             .iter()
-            .filter(|(_, one)| one.view.next_attempt_at.is_some_and(|at| at <= now))
-            .map(|(number, _)| *number)
+            .filter_map(|number| self.notifications.get(number))
+            .filter(|one| one.view.next_attempt_at.is_none())
+            .map(|one| one.view.subscription_id.clone())
             .collect();
         let mut sendings = Vec::new();
-        for number in ready {
-            let Some(subscription) =
-                self.notifications.get(&number).map(|one| one.view.subscription_id.clone())
-            else {
-                continue;
-            };
-            if busy(&self.notifications, &subscription) {
+        for number in &self.open {
+            let Some(one) = self.notifications.get_mut(number) else { continue };
+            if one.view.next_attempt_at.is_none_or(|at| at > now) || busy.contains(&one.view.subscription_id)
+            {
                 continue;
             }
-            let Some(known) = self.subscriptions.get(&subscription) else { continue };
-            let Some(one) = self.notifications.get_mut(&number) else { continue };
+            let Some(known) = self.subscriptions.get(&one.view.subscription_id) else { continue };
+            busy.insert(one.view.subscription_id.clone());
             one.view.next_attempt_at = None;
             one.view.attempts += 1;
             let (consumer, body) = (known.spec.consumer_inputs.clone(), one.view.body.clone());
-            sendings.push(Sending { notification: number, consumer, body });
+            sendings.push(Sending { notification: *number, consumer, body });
         }
         sendings
     }
@@ -285,6 +287,7 @@ impl Hooks {
         match (status, wait) {
             (Some(200..=299), _) => {
                 (one.view.completed, one.view.succeeded) = (true, true);
+                self.open.remove(&number);
                 if subscription.status == HookStatus::OnProbation {
                     subscription.status = HookStatus::Enabled;
                 }
@@ -310,6 +313,7 @@ impl Hooks {
     fn disable(&mut self, number: u64) {
         let Some(one) = self.notifications.get_mut(&number) else { return };
         one.view.completed = true;
+        self.open.remove(&number);
         if let Some(subscription) = self.subscriptions.get_mut(&one.view.subscription_id) {
             subscription.status = HookStatus::DisabledBySystem;
         }
@@ -322,10 +326,11 @@ impl Hooks {
             return;
         };
         let mut lost = 0;
-        for one in self.notifications.values_mut() {
-            if one.view.id != number && one.view.subscription_id == id && !one.view.completed {
-                one.view.completed = true;
-                one.view.next_attempt_at = None;
+        for other in self.open.clone() {
+            let Some(one) = self.notifications.get_mut(&other) else { continue };
+            if other != number && one.view.subscription_id == id {
+                (one.view.completed, one.view.next_attempt_at) = (true, None);
+                self.open.remove(&other);
                 lost += 1;
             }
         }

@@ -27,9 +27,9 @@ struct Args {
     /// A personal access token to accept, of an administrator of the pools.
     #[arg(long)]
     pat: Option<String>,
-    /// A bearer token to accept, of an administrator of the pools.
+    /// Accept any bearer token as of an administrator of the pools.
     #[arg(long)]
-    bearer: Option<String>,
+    any_bearer: bool,
     /// Self-hosted jobs that may run at the same time; absent: any number.
     #[arg(long)]
     parallel_jobs: Option<u32>,
@@ -56,10 +56,10 @@ fn main() -> anyhow::Result<()> {
 
 async fn run(args: Args) -> anyhow::Result<()> {
     let pat = args.pat.as_deref().map(|secret| Identity::pat("pat", secret));
-    let bearer = args.bearer.as_deref().map(|secret| Identity::entra("entra", secret));
+    let bearer = args.any_bearer.then(|| Identity::any_bearer("entra"));
     let identities: Vec<Identity> = pat.into_iter().chain(bearer).collect();
     if identities.is_empty() {
-        anyhow::bail!("nobody could call the API: give --pat or --bearer");
+        anyhow::bail!("nobody could call the API: give --pat or --any-bearer");
     }
     let devops = AzureDevOps::start(Options {
         addr: args.listen,

@@ -47,6 +47,8 @@ pub(crate) struct Agent {
     pub(crate) max_parallelism: u64,
     pub(crate) user_capabilities: BTreeMap<String, String>,
     pub(crate) system_capabilities: BTreeMap<String, String>,
+    /// Everything that demands are compared with, names in lower case.
+    pub(crate) capabilities: BTreeMap<String, String>,
     pub(crate) client_id: String,
     pub(crate) created_at: Timestamp,
     pub(crate) status_changed_at: Timestamp,
@@ -56,12 +58,13 @@ pub(crate) struct Agent {
 }
 
 impl Agent {
-    /// Everything that demands are compared with, names in lower case.
-    pub(crate) fn capabilities(&self) -> BTreeMap<String, String> {
+    /// Works out what demands are compared with, after any of it has changed.
+    pub(crate) fn note_capabilities(&mut self) {
         let own = [("agent.name", Some(&self.name)), ("agent.version", self.version.as_ref())];
         let own = own.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.clone())));
         let given = self.system_capabilities.iter().chain(&self.user_capabilities);
-        own.chain(given.map(|(name, value)| (name.to_lowercase(), value.clone()))).collect()
+        self.capabilities =
+            own.chain(given.map(|(name, value)| (name.to_lowercase(), value.clone()))).collect();
     }
 
     pub(crate) fn view(&self) -> AgentView {

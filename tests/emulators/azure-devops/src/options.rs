@@ -74,6 +74,8 @@ pub enum IdentityKind {
     PersonalAccessToken,
     /// A token of Microsoft Entra: a bearer token, or in place of a personal access token.
     Entra,
+    /// Any bearer token, for tests in which somebody else issues them.
+    AnyBearer,
 }
 
 /// Someone who may call the API.
@@ -100,6 +102,11 @@ impl Identity {
     /// A bearer token of an administrator of the pools.
     pub fn entra(name: &str, secret: &str) -> Self {
         Self::new(name, secret, IdentityKind::Entra)
+    }
+
+    /// Whoever shows a bearer token that is nobody else's: an administrator of the pools.
+    pub fn any_bearer(name: &str) -> Self {
+        Self::new(name, "", IdentityKind::AnyBearer)
     }
 
     fn new(name: &str, secret: &str, kind: IdentityKind) -> Self {

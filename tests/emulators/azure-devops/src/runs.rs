@@ -147,7 +147,7 @@ impl State {
         let here = self.agents.values().filter(|agent| agent.pool == job.pool);
         let mut lacking = None;
         for agent in here {
-            lacking = Some(unmet(&job.demands, &agent.capabilities())?);
+            lacking = Some(unmet(&job.demands, &agent.capabilities)?);
         }
         let all = job.demands.join(", ");
         Some(match lacking {

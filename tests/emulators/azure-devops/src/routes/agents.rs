@@ -51,7 +51,7 @@ pub(super) async fn list(State(shared): Shares, Path(pool): Path<String>, Query(
         let found = state.agents.values().filter(|agent| {
             agent.pool == pool
                 && name.is_none_or(|name| agent.name.eq_ignore_ascii_case(name))
-                && (demands.is_empty() || unmet(&demands, &agent.capabilities()).is_none())
+                && (demands.is_empty() || unmet(&demands, &agent.capabilities).is_none())
         });
         ok(listed(found.map(|agent| state.agent_json(agent, parts(&query))).collect()))
     })

@@ -65,6 +65,14 @@ async fn an_entra_token_is_accepted_as_bearer_and_as_password_and_a_pat_as_passw
 }
 
 #[tokio::test]
+async fn any_bearer_token_may_be_accepted_where_somebody_else_issues_them() {
+    let world = world(Options::default()).await;
+    world.devops.add_identity(Identity::any_bearer("workload"));
+    assert_eq!(answer(world.request("GET", POOLS).bearer_auth("whatever")).await.status, 200);
+    assert_eq!(answer(world.request("GET", POOLS).basic_auth("", Some("whatever"))).await.status, 203);
+}
+
+#[tokio::test]
 async fn an_identity_that_does_not_administer_pools_reads_only() {
     let world = world(Options::default()).await;
     world.devops.add_identity(Identity::pat("reader", "reader-of-the-tests").reader());
