@@ -4,7 +4,8 @@
 //! GET  /_emulator                          address, pools, projects
 //! GET  /_emulator/jobs[/{request}]         POST /_emulator/jobs  {"pool":"Default","demands":["stint -equals small"],"durationMs":5000}
 //! POST /_emulator/jobs/{request}/cancel · /finish {"result":"succeeded"} · /next
-//! GET  /_emulator/runs                     POST /_emulator/runs/{run}/cancel · /retry {"stage":"__default","all":true}
+//! GET  /_emulator/runs                     POST /_emulator/runs  [jobs of one run, each as above]
+//!                                          POST /_emulator/runs/{run}/cancel · /retry {"stage":"__default","all":true}
 //! GET  /_emulator/agents                   POST /_emulator/agents {"pool":"Default","name":"placeholder","capabilities":{"stint":"small"}}
 //! POST /_emulator/pools                    {"name":"linux"}
 //! PUT  /_emulator/pools/{name}/blank-lists {"count":1}
@@ -61,7 +62,7 @@ pub(crate) fn routes(shared: &Arc<Shared>) -> Router {
         .route("/_emulator/jobs/{request}/cancel", post(cancel))
         .route("/_emulator/jobs/{request}/finish", post(finish))
         .route("/_emulator/jobs/{request}/next", post(next))
-        .route("/_emulator/runs", get(runs))
+        .route("/_emulator/runs", get(runs).post(queue_run))
         .route("/_emulator/runs/{run}/cancel", post(cancel_run))
         .route("/_emulator/runs/{run}/retry", post(retry))
         .route("/_emulator/agents", get(agents).post(add_agent))
@@ -101,6 +102,13 @@ async fn queue(
 ) -> Result<(StatusCode, Json<JobView>), Failure> {
     let request = control.queue_job(spec)?;
     Ok((StatusCode::CREATED, Json(control.job(request)?)))
+}
+
+async fn queue_run(
+    State(control): Control,
+    Json(jobs): Json<Vec<JobSpec>>,
+) -> Result<(StatusCode, Json<Value>), Failure> {
+    Ok((StatusCode::CREATED, Json(json!({"requests": control.queue_run(jobs)?}))))
 }
 
 async fn cancel(State(control): Control, Path(request): Path<RequestId>) -> Done {

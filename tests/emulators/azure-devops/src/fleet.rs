@@ -14,8 +14,8 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 
 use crate::demand::unmet;
+use crate::endings::finish_message;
 use crate::model::{Agent, Job, Session};
-use crate::runs::finish_message;
 use crate::spec::{AgentId, JobState, PoolId, RequestId};
 use crate::state::State;
 

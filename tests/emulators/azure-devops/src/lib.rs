@@ -17,9 +17,9 @@
 //! # }
 //! ```
 //!
-//! Modules, in the order of a job's way: `steer` (the controls) and `control` (the same by HTTP), `runs` (queueing, ending,
-//! retrying), `demand` (what a job asks for), `fleet` (agents, sessions, assignment), `upkeep` (deadlines), `state` and
-//! `model` (the records), `payload` (JSON of the REST API), `events`, `hooks` and `deliver` (service hooks), `gate` and
+//! Modules, in the order of a job's way: `steer` (the controls) and `control` (the same by HTTP), `runs` (queueing and
+//! retrying), `demand` (what a job asks for), `fleet` (agents, sessions, assignment), `endings`, `upkeep` (deadlines), `state`
+//! and `model` (the records), `payload` (JSON of the REST API), `events`, `hooks` and `deliver` (service hooks), `gate` and
 //! `rate` (who may ask how often), `locations` and `routes` (the REST API), `agent` (the stand-in protocol).
 
 mod agent;
@@ -27,6 +27,7 @@ mod answer;
 mod control;
 mod deliver;
 mod demand;
+mod endings;
 mod events;
 mod fleet;
 mod gate;

@@ -163,6 +163,11 @@ impl JobSpec {
         }
     }
 
+    /// What tells it apart from the other jobs of its run: stage and job, in lower case.
+    pub(crate) fn full_name(&self) -> (String, String) {
+        (self.stage.to_lowercase(), self.job.to_lowercase())
+    }
+
     /// Runs for `duration`.
     #[must_use]
     pub fn lasting(mut self, duration: Duration) -> Self {

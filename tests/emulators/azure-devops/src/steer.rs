@@ -125,12 +125,20 @@ impl AzureDevOpsControl {
         self.shared.read(|state| state.agents.values().map(crate::model::Agent::view).collect())
     }
 
-    /// Queues a job.
+    /// Queues a job, in a run of its own unless it names one.
     ///
     /// # Errors
-    /// There is no such pool or run, or a demand is malformed.
+    /// As [`Self::queue_run`].
     pub fn queue_job(&self, spec: JobSpec) -> anyhow::Result<RequestId> {
-        self.shared.change(|state, now| state.queue_job(spec, now))
+        self.queue_run(vec![spec])?.pop().context("no job was queued")
+    }
+
+    /// Queues the jobs of one run together: the run that the first of them names, or a new one.
+    ///
+    /// # Errors
+    /// There are none, there is no such pool or run, a demand is malformed, or a stage has two jobs of one name.
+    pub fn queue_run(&self, jobs: Vec<JobSpec>) -> anyhow::Result<Vec<RequestId>> {
+        self.shared.change(|state, now| state.queue_jobs(jobs, now))
     }
 
     /// Cancels a job as a person would.

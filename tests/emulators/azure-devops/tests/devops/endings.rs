@@ -117,9 +117,9 @@ async fn a_run_ends_with_its_last_job_as_the_worst_of_them() {
 async fn a_stage_is_tried_again_with_new_requests_of_the_jobs_that_failed() {
     let world = world(Options::default()).await;
     let agent = world.agent("one", &[]).await;
-    let good = world.devops.queue_job(JobSpec::new("Default", &[]).named("good")).unwrap();
+    let jobs = ["good", "bad"].map(|name| JobSpec::new("Default", &[]).named(name));
+    let [good, bad] = world.devops.queue_run(jobs.to_vec()).unwrap()[..] else { panic!("two are made") };
     let run = world.devops.job(good).unwrap().run_id;
-    let bad = world.devops.queue_job(JobSpec::new("Default", &[]).named("bad").in_run(run)).unwrap();
     assert!(world.devops.retry_stage(run, "__default", false).is_err(), "it has not ended");
     for (request, result) in [(good, "succeeded"), (bad, "failed")] {
         agent.job().await;
@@ -136,4 +136,26 @@ async fn a_stage_is_tried_again_with_new_requests_of_the_jobs_that_failed() {
     assert_eq!(world.devops.runs()[0].result, Some(JobResult::Succeeded));
     assert!(world.devops.retry_stage(run, "__default", false).is_err(), "nothing is to be repeated");
     assert_eq!(world.devops.retry_stage(run, "__default", true).unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn a_job_that_fails_at_once_does_not_end_a_run_whose_other_jobs_wait() {
+    let world = world(Options::default()).await;
+    world.devops.add_offline_agent("Default", "placeholder", &[]).unwrap();
+    let hopeless = JobSpec::new("Default", &["gpu"]).named("hopeless");
+    let requests = world.devops.queue_run(vec![hopeless, JobSpec::new("Default", &[])]).unwrap();
+    let results: Vec<_> = requests.iter().map(|one| world.devops.job(*one).unwrap().result).collect();
+    assert_eq!(results, [Some(JobResult::Failed), None]);
+    assert_eq!(world.devops.runs()[0].status, "inProgress");
+}
+
+#[tokio::test]
+async fn a_stage_has_one_job_of_a_name() {
+    let world = world(Options::default()).await;
+    let first = world.devops.queue_job(JobSpec::new("Default", &[]).named("unit")).unwrap();
+    let run = world.devops.job(first).unwrap().run_id;
+    let again = JobSpec::new("Default", &[]).named("Unit").in_run(run);
+    assert!(world.devops.queue_job(again.clone()).is_err());
+    assert!(world.devops.queue_job(again.in_stage("test")).is_ok());
+    assert!(world.devops.queue_run(Vec::new()).is_err());
 }

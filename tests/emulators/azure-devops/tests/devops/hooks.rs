@@ -82,6 +82,21 @@ async fn stages_and_runs_have_events_of_their_own() {
 }
 
 #[tokio::test]
+async fn a_stage_that_is_tried_again_is_told_once_whatever_its_number_of_jobs() {
+    let (world, receiver) = (world(Options::default()).await, Receiver::start().await);
+    let jobs = ["one", "two"].map(|name| JobSpec::new("Default", &[]).named(name));
+    world.devops.queue_run(jobs.to_vec()).unwrap();
+    let event = "ms.vss-pipelines.stage-state-changed-event";
+    world.devops.subscribe(SubscriptionSpec::webhook(event, &receiver.url())).unwrap();
+    world.devops.add_offline_agent("Default", "placeholder", &[]).unwrap();
+    let run = world.devops.runs()[0].id;
+    world.devops.retry_stage(run, "__default", true).unwrap();
+    receiver.wait_for(1).await;
+    assert_eq!(world.devops.notifications().len(), 1);
+    assert_eq!(receiver.seen()[0].body["resource"]["stage"]["attempt"], 2);
+}
+
+#[tokio::test]
 async fn credentials_and_headers_are_shown_to_the_receiver() {
     let (world, receiver) = (world(Options::default()).await, Receiver::start().await);
     let spec = subscription(&receiver)
