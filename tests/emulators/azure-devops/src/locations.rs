@@ -1,6 +1,6 @@
 //! Which resources there are, at which addresses and in which versions: what `OPTIONS _apis/{area}` tells clients.
 //!
-//! Identifiers and areas are those of Microsoft's client. A resource with a released version takes `api-version=7.1` and
+//! Identifiers and areas are those of Microsoft's clients. A resource with a released version takes `api-version=7.1` and
 //! less as it is, and 7.2 as a preview; one without takes previews only.
 
 use serde_json::{Value, json};
@@ -125,13 +125,12 @@ pub(crate) const LOCATIONS: [Location; 13] = [
     ),
 ];
 
-/// The areas that `_apis/ResourceAreas` names: identifier and name.
-pub(crate) const AREAS: [(&str, &str); 5] = [
+/// The areas that `_apis/ResourceAreas` names: identifier and name. Clients find service hooks without.
+pub(crate) const AREAS: [(&str, &str); 4] = [
     ("a85b8835-c1a1-4aac-ae97-1c3d0ba72dbd", "distributedtask"),
     ("965220d5-5bb9-42cf-8d67-9b146df2a5a4", "build"),
     ("79134c72-4a58-4b42-976c-04e7115f32bf", "core"),
     ("5264459e-e5e0-4bd8-b118-0985e68a4ec5", "pipelines"),
-    ("af68438b-ed04-4407-9eb6-f1dbae3f922e", "hooks"),
 ];
 
 /// A version that a request asks for does not exist or is not said.

@@ -116,8 +116,8 @@ mod tests {
             (10, 60.0, 0, false, None, Some(40)),
             (20, 140.0, 15_000, false, Some(15), Some(0)),
             (30, 100.0, 30_000, false, Some(30), Some(0)),
-            // Blocked until the first two have been forgotten, which leaves 240, and the third, which leaves 100.
-            (40, 1.0, 0, true, Some(280), Some(0)),
+            // Blocked until the third has been forgotten, which leaves 100; costs nothing itself.
+            (40, 150.0, 0, true, Some(280), Some(0)),
             (321, 1.0, 0, false, None, None),
         ] {
             let verdict = usage.draw(units, &options, at(second));

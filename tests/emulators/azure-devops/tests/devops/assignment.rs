@@ -86,13 +86,16 @@ async fn licences_hold_jobs_back_although_agents_are_free() {
 
 #[tokio::test]
 async fn a_job_that_its_agent_does_not_fetch_goes_to_another() {
-    let world = world(Options::default()).await;
+    let mut options = Options::default();
+    options.timing.offline_after = Duration::from_secs(3_600);
+    let world = world(options).await;
     let silent = world.agent("a silent one", &[]).await;
     let request = world.devops.queue_job(JobSpec::new("Default", &[])).unwrap();
     assert_eq!(world.devops.job(request).unwrap().agent_id, Some(silent.id));
     world.devops.clock().advance(SignedDuration::from_secs(301));
     let waits = world.devops.wait_for_job(request, |job| job.agent_id.is_none(), SOON).await.unwrap();
     assert_eq!(waits.state, JobState::Queued);
+    assert!(!world.devops.agents()[0].online, "who does not come for a job is not there");
     let other = world.agent("other", &[]).await;
     assert_eq!(other.job().await, request);
     assert_eq!(world.devops.job(request).unwrap().assignments, 2);
