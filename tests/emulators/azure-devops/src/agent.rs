@@ -8,7 +8,7 @@
 //! POST   /_agent/agents                            {pool, name, version, osDescription, capabilities, replace}; basic or bearer,
 //!        of somebody who manages the pools; 200 {agentId, poolId, token}; 409 the name is taken and `replace` is not set
 //! POST   /_agent/sessions                          {once}; bearer with that token
-//!        201 {sessionId, agentId, agentName}; 409 it has a session; 404 it was deleted
+//!        201 {sessionId, agentId, agentName}; 409 it has a session and is online; 404 it was deleted
 //! GET    /_agent/sessions/{id}/message?wait=N      200 a message, 204 none within N seconds, 404 the agent was deleted
 //!        {type: job, requestId, jobId, runId, attempt, project, pipeline, stage, name, demands, script: {durationMs, result, logLines, …}}
 //!        {type: cancel, requestId} and {type: finish, requestId, result}

@@ -44,6 +44,13 @@ impl State {
         self.complete(request, result, now);
     }
 
+    /// Gives up a job whose agent can no longer have it, if it runs.
+    pub(crate) fn abandon_running(&mut self, request: RequestId, complaint: String, now: Timestamp) {
+        if self.jobs.get(&request).is_some_and(|job| job.state() == JobState::Running) {
+            self.fail_with(request, JobResult::Abandoned, complaint, now);
+        }
+    }
+
     /// Ends a job, and its stage and run where it was the last.
     pub(crate) fn complete(&mut self, request: RequestId, result: JobResult, now: Timestamp) {
         let Some(job) = self.jobs.get_mut(&request).filter(|job| job.result.is_none()) else { return };

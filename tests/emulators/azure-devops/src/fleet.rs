@@ -131,10 +131,20 @@ impl State {
         now: Timestamp,
     ) -> Result<(String, AgentId), NoSession> {
         let id = *self.credentials.get(token).ok_or(NoSession::Gone)?;
-        let agent = self.agents.get_mut(&id).ok_or(NoSession::Gone)?;
-        if agent.session.is_some() {
-            return Err(NoSession::Conflict);
+        let agent = self.agents.get(&id).ok_or(NoSession::Gone)?;
+        let (former, interrupted) = (agent.session.clone(), agent.request);
+        if let Some(former) = former {
+            // The session of an agent that has crashed is in nobody's way once it counts as offline.
+            if agent.online {
+                return Err(NoSession::Conflict);
+            }
+            self.close_session(&former, now);
         }
+        if let Some(request) = interrupted {
+            let complaint = "The agent has started anew and lost its job.".to_owned();
+            self.abandon_running(request, complaint, now);
+        }
+        let agent = self.agents.get_mut(&id).ok_or(NoSession::Gone)?;
         let session = guid();
         agent.session = Some(session.clone());
         (agent.online, agent.status_changed_at) = (true, now);

@@ -159,3 +159,24 @@ async fn a_stage_has_one_job_of_a_name() {
     assert!(world.devops.queue_job(again.in_stage("test")).is_ok());
     assert!(world.devops.queue_run(Vec::new()).is_err());
 }
+
+#[tokio::test]
+async fn an_agent_that_crashed_and_starts_anew_has_lost_its_job() {
+    let mut options = Options::default();
+    options.timing.offline_after = Duration::from_secs(60);
+    let world = world(options).await;
+    let token = world.register("one", &[], false).await;
+    let crashed = world.connect(&token, true).await.unwrap();
+    let request = world.devops.queue_job(JobSpec::new("Default", &[])).unwrap();
+    crashed.job().await;
+    assert_eq!(world.connect(&token, true).await.err(), Some(409), "it still counts as online");
+    world.devops.clock().advance(SignedDuration::from_secs(61));
+    let offline =
+        |control: &emulator_azure_devops::AzureDevOpsControl| Ok((!control.agents()[0].online).then_some(()));
+    world.devops.wait_until(offline, SOON).await.unwrap().unwrap();
+    let anew = world.connect(&token, true).await.unwrap();
+    assert_eq!(world.devops.job(request).unwrap().result, Some(JobResult::Abandoned));
+    assert_eq!(crashed.message(0).await, Err(404));
+    let next = world.devops.queue_job(JobSpec::new("Default", &[])).unwrap();
+    assert_eq!(anew.job().await, next);
+}
