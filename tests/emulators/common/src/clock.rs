@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -31,4 +32,9 @@ impl Clock {
 #[expect(clippy::disallowed_methods, reason = "the one place where the emulators read the clock")]
 pub fn system_now() -> Timestamp {
     Timestamp::now()
+}
+
+/// Whether `limit` has passed at `now` since `since`.
+pub fn passed(since: Timestamp, now: Timestamp, limit: Duration) -> bool {
+    now.duration_since(since).try_into().is_ok_and(|passed: Duration| passed >= limit)
 }

@@ -15,12 +15,15 @@
 //! # }
 //! ```
 
+mod changes;
 pub mod clock;
 pub mod faults;
 mod glob;
+pub mod ids;
 pub mod journal;
 pub mod server;
 
+pub use changes::Changes;
 pub use clock::Clock;
 pub use faults::{Fault, FaultAction, FaultState, Faults};
 pub use glob::glob_matches;

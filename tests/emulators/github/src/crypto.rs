@@ -1,4 +1,4 @@
-//! Keys, signatures and random identifiers, all from aws-lc-rs, the one crypto provider that Stint links.
+//! Keys and signatures, all from aws-lc-rs, the one crypto provider that Stint links.
 //!
 //! The App's RSA key is made when an emulator starts and lives in memory only.
 
@@ -6,9 +6,10 @@ use anyhow::{Context, anyhow};
 use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
 use aws_lc_rs::rsa::{KeyPair, KeySize};
 use aws_lc_rs::signature::{KeyPair as _, RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey};
-use aws_lc_rs::{digest, hmac, rand};
+use aws_lc_rs::{digest, hmac};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use emulator_common::ids::hex;
 use jiff::Timestamp;
 use serde::Deserialize;
 
@@ -137,28 +138,6 @@ pub(crate) fn fingerprint(bytes: &[u8]) -> String {
     hex(digest::digest(&digest::SHA256, bytes).as_ref())
 }
 
-/// `bytes` random bytes as hex.
-pub(crate) fn random_hex(bytes: usize) -> String {
-    let mut buffer = vec![0_u8; bytes];
-    if rand::fill(&mut buffer).is_err() {
-        // The operating system gives no randomness: nothing else will work either, and the value only has to be new.
-        buffer = emulator_common::clock::system_now().as_nanosecond().to_le_bytes().repeat(bytes / 16 + 1);
-        buffer.truncate(bytes);
-    }
-    hex(&buffer)
-}
-
-/// A random identifier in the shape of a GUID, as in `X-GitHub-Delivery`.
-pub(crate) fn guid() -> String {
-    let text = random_hex(16);
-    let parts = [text.get(..8), text.get(8..12), text.get(12..16), text.get(16..20), text.get(20..)];
-    parts.into_iter().flatten().collect::<Vec<_>>().join("-")
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -177,6 +156,5 @@ mod tests {
         let key = AppKey::generate().unwrap();
         let again = AppKey::from_pem(key.private_pem()).unwrap();
         assert_eq!(key.public_der, again.public_der);
-        assert_eq!(guid().len(), 36);
     }
 }

@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use emulator_common::ids::guid;
 use jiff::Timestamp;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use serde_json::{Value, json};
 
-use crate::crypto::{guid, webhook_signature, webhook_signature_sha1};
+use crate::crypto::{webhook_signature, webhook_signature_sha1};
 use crate::hooks::{Attempt, Delivery, Hook, HookKind};
 use crate::payload::time;
 use crate::shared::Shared;

@@ -5,11 +5,11 @@
 
 use std::sync::Arc;
 
+use emulator_common::ids::random_hex;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
-use crate::crypto::random_hex;
 use crate::model::{Job, JobRunner, Runner, Scope, Session};
 use crate::options::Assignment;
 use crate::spec::{JobId, JobStatus, RunnerId};

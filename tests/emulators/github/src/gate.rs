@@ -10,11 +10,12 @@ use axum::extract::{Request, State as Extracted};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use emulator_common::ids::random_hex;
 use http_body_util::BodyExt;
 use jiff::Timestamp;
 
 use crate::answer::ApiError;
-use crate::crypto::{JwtError, fingerprint, random_hex, verify_app_jwt};
+use crate::crypto::{JwtError, fingerprint, verify_app_jwt};
 use crate::model::Scope;
 use crate::rate::{Buckets, Refusal, Resource, Standing};
 use crate::shared::Shared;

@@ -2,10 +2,9 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use emulator_common::{Clock, Faults, Journal};
+use emulator_common::{Changes, Clock, Faults, Journal};
 use jiff::Timestamp;
 use tokio::runtime::Handle;
-use tokio::sync::watch;
 
 use crate::crypto::AppKey;
 use crate::gate::Gate;
@@ -25,7 +24,7 @@ pub(crate) struct Shared {
     pub(crate) runtime: Handle,
     pub(crate) url: OnceLock<String>,
     state: Mutex<State>,
-    version: watch::Sender<u64>,
+    pub(crate) changes: Changes,
 }
 
 impl Shared {
@@ -55,7 +54,7 @@ impl Shared {
             runtime,
             url: OnceLock::new(),
             state: Mutex::new(State::new(String::new())),
-            version: watch::Sender::new(0),
+            changes: Changes::default(),
             options,
         })
     }
@@ -93,12 +92,7 @@ impl Shared {
 
     /// Wakes whoever waits for a change.
     pub(crate) fn announce(&self) {
-        self.version.send_modify(|version| *version = version.wrapping_add(1));
-    }
-
-    /// Sees every change from now on.
-    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
-        self.version.subscribe()
+        self.changes.announce();
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

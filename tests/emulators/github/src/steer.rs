@@ -329,16 +329,6 @@ impl GitHubControl {
         look: impl Fn(&Self) -> anyhow::Result<Option<T>>,
         deadline: Duration,
     ) -> anyhow::Result<Option<T>> {
-        let mut changes = self.shared.changes();
-        let until = tokio::time::Instant::now() + deadline;
-        loop {
-            changes.mark_unchanged();
-            if let Some(found) = look(self)? {
-                return Ok(Some(found));
-            }
-            if tokio::time::timeout_at(until, changes.changed()).await.is_err() {
-                return look(self);
-            }
-        }
+        self.shared.changes.wait_until(|| look(self), deadline).await
     }
 }

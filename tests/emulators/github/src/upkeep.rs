@@ -1,17 +1,11 @@
 //! What happens by the clock alone: agents go offline, jobs are queued again or fail, unused runners are purged.
 
-use std::time::Duration;
-
+use emulator_common::clock::passed;
 use jiff::Timestamp;
 
 use crate::options::Timing;
 use crate::spec::{Conclusion, JobId, JobStatus, RunnerId};
 use crate::state::State;
-
-/// Whether `limit` has passed since `since`.
-fn over(since: Timestamp, now: Timestamp, limit: Duration) -> bool {
-    now.duration_since(since).try_into().is_ok_and(|passed: Duration| passed >= limit)
-}
 
 impl State {
     /// Applies every deadline that has passed.
@@ -25,7 +19,7 @@ impl State {
     fn find_offline(&mut self, timing: &Timing, now: Timestamp) {
         for session in self.sessions.values() {
             if session.polling == 0
-                && over(session.last_seen, now, timing.offline_after)
+                && passed(session.last_seen, now, timing.offline_after)
                 && let Some(runner) = self.runners.get_mut(&session.runner)
             {
                 runner.online = false;
@@ -46,14 +40,14 @@ impl State {
                 .and_then(|session| self.sessions.get(session))
                 .map_or(job.started_at.unwrap_or(job.queued_at), |session| session.last_seen);
             let offline = runner.is_none_or(|runner| !runner.online);
-            if job.cancel_requested_at.is_some_and(|at| over(at, now, timing.cancel_grace)) {
+            if job.cancel_requested_at.is_some_and(|at| passed(at, now, timing.cancel_grace)) {
                 ended.push((*id, Conclusion::Cancelled));
-            } else if offline && over(last_seen, now, timing.lost_after) {
+            } else if offline && passed(last_seen, now, timing.lost_after) {
                 ended.push((*id, Conclusion::Failure));
             }
         }
         for (_, id) in &self.queue {
-            if self.jobs.get(id).is_some_and(|job| over(job.queued_at, now, timing.queue_timeout)) {
+            if self.jobs.get(id).is_some_and(|job| passed(job.queued_at, now, timing.queue_timeout)) {
                 ended.push((*id, Conclusion::Failure));
             }
         }
@@ -69,7 +63,7 @@ impl State {
             .filter(|id| {
                 self.jobs.get(id).is_some_and(|job| {
                     job.status == JobStatus::Queued
-                        && job.assigned_at.is_some_and(|at| over(at, now, timing.assigned_timeout))
+                        && job.assigned_at.is_some_and(|at| passed(at, now, timing.assigned_timeout))
                 })
             })
             .copied()
@@ -93,7 +87,7 @@ impl State {
             .filter(|runner| runner.job.is_none())
             .filter(|runner| {
                 let limit = if runner.used { timing.idle_purge } else { timing.unconnected_purge };
-                limit.is_some_and(|limit| over(runner.idle_since, now, limit))
+                limit.is_some_and(|limit| passed(runner.idle_since, now, limit))
             })
             .map(|runner| runner.id)
             .collect();

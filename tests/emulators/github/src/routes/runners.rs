@@ -9,12 +9,12 @@ use axum::response::IntoResponse;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use emulator_common::ids::random_hex;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{By, Path, Query, Shares, number, organization, repository};
 use crate::answer::{Answer, ApiError, Page, body, ok, query_value, with_status};
-use crate::crypto::random_hex;
 use crate::fleet::Registration;
 use crate::gate::Principal;
 use crate::model::{Runner, Scope};
