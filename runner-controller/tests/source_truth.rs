@@ -93,7 +93,7 @@ impl Stint {
         records.set_secrets(secrets);
         let metrics = Arc::new(Metrics::new());
         let ledger: Arc<dyn Ledger> = Arc::new(SqliteLedger::open(&Location::Memory).await.unwrap());
-        let ledger_id = ledger.id().to_owned();
+        let ledger_id = ledger.identify(None).await.unwrap();
         let assembly = Assembly::of(Parts {
             records: records.clone(),
             pods: None,

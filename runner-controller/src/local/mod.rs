@@ -3,6 +3,7 @@
 //! A write goes to SQLite first, then to memory, in one call that finishes even if nobody waits for it any more: what
 //! was committed is always shown. Nothing here decides; a second process on the same file is told by its reservations.
 
+mod beside;
 mod error;
 mod ledger_in_use;
 mod memory;
@@ -239,7 +240,7 @@ impl Records for LocalRecords {
     async fn swept(&self, source: &str) -> CallResult<BTreeMap<String, Timestamp>> {
         let reading = async {
             let mut connection = self.inner.pool.acquire().await?;
-            store::swept(&mut connection, source).await
+            beside::swept(&mut connection, source).await
         };
         reading.await.map_err(|error| error.during("cannot read how far a source is swept"))
     }
@@ -247,7 +248,7 @@ impl Records for LocalRecords {
     async fn note_swept(&self, source: &str, hook: &str, to: Timestamp) -> CallResult<()> {
         let (source, hook) = (source.to_owned(), hook.to_owned());
         self.write("cannot keep how far a source is swept", move |db, _| {
-            async move { Ok((store::note_swept(db, &source, &hook, to).await?, Change::Nothing)) }.boxed()
+            async move { Ok((beside::note_swept(db, &source, &hook, to).await?, Change::Nothing)) }.boxed()
         })
         .await
     }
@@ -339,7 +340,7 @@ impl Records for LocalRecords {
     async fn put_credential(&self, runner: &str, files: &BTreeMap<String, SecretString>) -> CallResult<()> {
         let (runner, files) = (runner.to_owned(), files.clone());
         self.write("cannot store a credential", move |db, _| {
-            async move { Ok((store::put_credential(db, &runner, &files).await?, Change::Nothing)) }.boxed()
+            async move { Ok((beside::put_credential(db, &runner, &files).await?, Change::Nothing)) }.boxed()
         })
         .await
     }
@@ -347,7 +348,7 @@ impl Records for LocalRecords {
     async fn delete_credential(&self, runner: &str) -> CallResult<()> {
         let runner = runner.to_owned();
         let deleted = self.write("cannot delete a credential", move |db, _| {
-            async move { Ok((store::delete_credential(db, &runner).await?, Change::Nothing)) }.boxed()
+            async move { Ok((beside::delete_credential(db, &runner).await?, Change::Nothing)) }.boxed()
         });
         if deleted.await? {
             self.forget_deleted().await;
@@ -358,7 +359,7 @@ impl Records for LocalRecords {
     async fn credential(&self, runner: &str) -> CallResult<BTreeMap<String, SecretString>> {
         let reading = async {
             let mut connection = self.inner.pool.acquire().await?;
-            store::credential(&mut connection, runner).await
+            beside::credential(&mut connection, runner).await
         };
         reading.await.map_err(|error| error.during("cannot read a credential"))
     }
@@ -367,7 +368,7 @@ impl Records for LocalRecords {
         let runner = runner.to_owned();
         let had_credential = self.write("cannot release a runner", move |db, _| {
             async move {
-                let had_credential = store::delete_credential(db, &runner).await?;
+                let had_credential = beside::delete_credential(db, &runner).await?;
                 Ok((had_credential, store::release(db, runner).await?))
             }
             .boxed()

@@ -100,13 +100,11 @@ async fn restored_to_before_the_runner(stint: Stint) -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "nobody takes up a group without a record yet, so it stays after its job"]
 async fn restored_to_before_the_runner_existed_its_job_goes_on_and_nothing_is_left() -> Result<()> {
     restored_to_before_the_runner(Stint::Lives).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "nobody takes up a group without a record yet, so it stays after its job"]
 async fn restored_to_before_the_runner_existed_and_restarted_its_job_goes_on_and_nothing_is_left()
 -> Result<()> {
     restored_to_before_the_runner(Stint::IsRestarted).await
