@@ -22,7 +22,7 @@ use crate::time::pause;
 /// The node's name.
 pub const NODE: &str = "virtual-node-aci-linux";
 /// Namespace of everything.
-pub const NAMESPACE: &str = "stint";
+pub const NAMESPACE: &str = "ci";
 /// How often the node tells a pod's state.
 const STATUS_EVERY: Duration = Duration::from_secs(5);
 /// How often it looks for groups whose pods are gone.

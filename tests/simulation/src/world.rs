@@ -313,7 +313,7 @@ fn documents(setup: &Setup) -> Vec<(&'static str, Value)> {
         ("RunnerPlace", document("RunnerPlace", "groups", json!({"containerInstances": {}}))),
     ];
     if let Some(most) = setup.max_per_repository {
-        let spec = json!({"groupBy": ["Repository"], "max": {"runners": most}});
+        let spec = json!({"groupBy": ["repository"], "max": {"runners": most}});
         documents.push(("ConcurrencyLimit", document("ConcurrencyLimit", "per-repository", spec)));
     }
     documents
