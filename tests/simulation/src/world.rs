@@ -25,6 +25,8 @@ use crate::virtual_node::{NAMESPACE, VirtualNode};
 
 /// How often invariants are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// The same once all has come to rest.
+const LOOK_SELDOM: Duration = Duration::from_secs(30);
 /// How long after the last fault and job all must have come to rest: a runner whose image cannot be pulled takes 15 min,
 /// three times, with pauses.
 const AT_REST_WITHIN: Duration = Duration::from_secs(2 * 3600);
@@ -64,6 +66,8 @@ pub struct Outcome {
     pub groups: u64,
     /// How many writes there were to each peer.
     pub writes: BTreeMap<Peer, u64>,
+    /// The whole journal.
+    pub journal: String,
     /// The journal about the first violation, or all of it.
     pub story: String,
 }
@@ -166,7 +170,8 @@ impl World {
         let mut skew = 0;
         let mut at_rest: Option<Duration> = None;
         loop {
-            tokio::time::sleep(LOOK_EVERY).await;
+            // With nothing left, there is little to look at.
+            tokio::time::sleep(if at_rest.is_some() { LOOK_SELDOM } else { LOOK_EVERY }).await;
             let now_skew = self.skew();
             if now_skew != skew {
                 skew = now_skew;
@@ -237,6 +242,7 @@ impl World {
             endings: self.github.jobs().into_iter().map(ending).collect(),
             groups: self.arm.created(),
             writes: Peer::ALL.into_iter().map(|peer| (peer, self.board.writes(peer))).collect(),
+            journal: journal.tell(None),
             story: journal.tell(violations.first().map(|first| first.line)),
             violations,
         }

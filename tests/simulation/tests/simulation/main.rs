@@ -1,1 +1,3 @@
-//! The simulation's own tests.
+//! Tests of the simulation, and those of the controller that it makes possible.
+
+mod determinism;
