@@ -106,6 +106,7 @@ impl DocumentsInCluster {
 
     /// Writes beside each document what keeps it from being used, or that nothing does.
     pub(super) async fn note_problems(&self, problems: &[Problem]) -> CallResult<()> {
+        // In order, so that the same documents are written in the same order.
         let mut wanted: BTreeMap<(&'static str, String), Option<String>> = BTreeMap::new();
         let mut all = |kind: &'static str, names: Vec<String>| {
             for name in names {

@@ -19,6 +19,9 @@ struct Arguments {
     /// Only this seed, with its whole journal.
     #[arg(long)]
     seed: Option<u64>,
+    /// With --seed: do not shrink a plan that fails, but tell all of it.
+    #[arg(long)]
+    whole: bool,
     /// How many failing seeds to shrink and tell of.
     #[arg(long, default_value_t = 5)]
     stories: usize,
@@ -37,7 +40,7 @@ struct Results {
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     if let Some(seed) = arguments.seed {
-        return replay(seed);
+        return replay(seed, arguments.whole);
     }
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let next = AtomicU64::new(arguments.first);
@@ -108,7 +111,7 @@ fn differs(plan: &Scenario, outcome: &Outcome) -> Result<Vec<String>> {
     Ok(unexplained(plan, outcome, &plan.without_faults().run()?))
 }
 
-fn replay(seed: u64) -> Result<()> {
+fn replay(seed: u64, whole: bool) -> Result<()> {
     let plan = Scenario::of(seed);
     let outcome = plan.run()?;
     let differs = differs(&plan, &outcome)?;
@@ -117,8 +120,8 @@ fn replay(seed: u64) -> Result<()> {
     for one in &differs {
         println!("differs: {one}");
     }
-    if outcome.violations.is_empty() {
-        print!("{}", outcome.story);
+    if outcome.violations.is_empty() || whole {
+        print!("{}", outcome.journal);
     } else {
         print!("{}", Failure::shrunk(&plan, outcome)?.tell());
     }

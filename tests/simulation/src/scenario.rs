@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use crate::chance::Chance;
 use crate::fault::{AgentFate, Fault, GroupFate, Peer, Trouble, WriteFault};
+use crate::github::AGAIN_AFTER;
 
 /// A run's plan.
 #[derive(Clone, Debug, PartialEq)]
@@ -112,7 +113,8 @@ impl Scenario {
     /// The second after which nothing new begins.
     pub fn ends(&self) -> u64 {
         let jobs = self.jobs.iter().map(|job| {
-            job.arrives + job.approved.unwrap_or(0).max(job.cancelled.unwrap_or(0)) + job.runs_for
+            let last = if job.again { AGAIN_AFTER } else { 0 };
+            job.arrives + last.max(job.approved.unwrap_or(0)).max(job.cancelled.unwrap_or(0)) + job.runs_for
         });
         jobs.chain(self.faults.iter().map(Fault::ends)).max().unwrap_or(0)
     }

@@ -83,7 +83,8 @@ impl Scenario {
             .start_paused(true)
             .build()
             .context("no runtime")?;
-        Ok(runtime.block_on(World::of(self).run(self)))
+        crate::kubernetes::seed_backoff(self.seed);
+        Ok(runtime.block_on(async { World::of(self).run(self).await }))
     }
 }
 

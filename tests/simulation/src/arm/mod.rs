@@ -170,7 +170,8 @@ impl Arm {
                 return;
             }
             group.phase = Phase::Deleting;
-            if let Some(job) = self.github.running_on(&group.runner) {
+            // A job whose container has ended all the same is lost already.
+            if let Some(job) = self.github.running_on(&group.runner).filter(|_| group.agent.is_some()) {
                 let text = format!("group {name} is deleted by {whose} while its runner runs job {job}");
                 self.board.journal.violate("I6", text);
             }

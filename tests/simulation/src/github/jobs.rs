@@ -8,7 +8,9 @@ use crate::fault::Fault;
 use crate::scenario;
 
 /// How far attempts' ids are apart.
-const ATTEMPT: u64 = 1_000;
+pub const ATTEMPT: u64 = 1_000;
+/// How many seconds after a job its next attempt arrives, if it is over by then.
+pub const AGAIN_AFTER: u64 = 700;
 
 impl GitHub {
     /// Lets a planned job arrive, and whatever else is planned for it happen.
@@ -35,13 +37,10 @@ impl GitHub {
             }
         }
         if plan.again {
-            while !self.job(plan.number).is_some_and(|job| matches!(job.state, State::Over(_))) {
-                tokio::time::sleep(Duration::from_secs(5)).await;
-                if self.board.clock.passed() > Duration::from_secs(plan.arrives + 3_600) {
-                    return;
-                }
+            self.board.clock.until(plan.arrives + AGAIN_AFTER).await;
+            if !self.job(plan.number).is_some_and(|job| matches!(job.state, State::Over(_))) {
+                return;
             }
-            tokio::time::sleep(Duration::from_secs(20)).await;
             self.arrive(&plan, plan.number + ATTEMPT, 2);
         }
     }

@@ -16,6 +16,7 @@ use jiff::Timestamp;
 use runner_core::setup::Scope;
 use tokio::sync::Notify;
 
+pub use jobs::{AGAIN_AFTER, ATTEMPT};
 pub use provider::GitHubLink;
 
 use crate::board::Board;

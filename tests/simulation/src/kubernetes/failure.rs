@@ -62,6 +62,11 @@ impl Failure {
         Self::new(400, "BadRequest", message)
     }
 
+    /// The real server takes this for its own mistake, too.
+    pub(super) fn version_on_creation() -> Self {
+        Self::new(500, "", "resourceVersion should not be set on objects to be created".to_owned())
+    }
+
     pub(super) fn method_not_allowed(method: &str) -> Self {
         Self::new(
             405,
@@ -121,9 +126,13 @@ impl Failure {
         if let Some(seconds) = self.retry_after {
             details.insert("retryAfterSeconds".to_owned(), json!(seconds));
         }
-        json!({
+        let mut status = json!({
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-            "message": self.message, "reason": self.reason, "details": details, "code": self.code,
-        })
+            "message": self.message, "details": details, "code": self.code,
+        });
+        if !self.reason.is_empty() {
+            status["reason"] = json!(self.reason);
+        }
+        status
     }
 }

@@ -66,7 +66,7 @@ impl ApiServer {
     /// A client of it, to be made within a runtime. `who` names it to faults and lag.
     pub fn client(&self, who: &str) -> kube::Client {
         let (server, who) = (self.inner.clone(), Arc::<str>::from(who));
-        let service = tower::service_fn(move |request| service::answer(server.clone(), who.clone(), request));
+        let service = tower::service_fn(move |request| service::call(server.clone(), who.clone(), request));
         kube::Client::new(service, NAMESPACE)
     }
 
@@ -201,6 +201,12 @@ impl ApiServer {
             }
         }
     }
+}
+
+/// Makes the pauses before failed watches are taken up again the same in every run: kube draws their random part from this
+/// thread's generator. To be called before the adapter begins to watch.
+pub fn seed_backoff(seed: u64) {
+    fastrand::seed(seed);
 }
 
 #[expect(clippy::panic, reason = "a harness that misspells a kind shall fail at once")]

@@ -4,9 +4,11 @@ use std::collections::VecDeque;
 use std::future::pending;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use futures::TryStreamExt;
+use http::request::Parts;
 use http::{Method, Request, Response, header};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
@@ -26,18 +28,39 @@ use super::{Inner, watch};
 
 pub(super) type Answer = Response<UnsyncBoxBody<Bytes, io::Error>>;
 
-/// Answers one request.
-pub(super) async fn answer(server: Arc<Inner>, who: Arc<str>, request: Request<Body>) -> io::Result<Answer> {
+/// How often kube's own client tries a request again that the server could not take, and the first pause between.
+const RETRIES: u32 = 15;
+const FIRST_PAUSE: Duration = Duration::from_millis(5);
+
+/// Answers a call, as kube's own client makes it: 429, 503 and 504 are tried again first, here without a random part of
+/// the pause.
+pub(super) async fn call(server: Arc<Inner>, who: Arc<str>, request: Request<Body>) -> io::Result<Answer> {
     let (parts, body) = request.into_parts();
     let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
-    reach(&server, &who)?;
+    let mut pause = FIRST_PAUSE;
+    for _ in 0..RETRIES {
+        let answer = answer(&server, &who, &parts, &body).await?;
+        if !matches!(answer.status().as_u16(), 429 | 503 | 504) {
+            return Ok(answer);
+        }
+        let after =
+            answer.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+        tokio::time::sleep(after.map_or(pause, |after| pause.max(Duration::from_secs(after)))).await;
+        pause *= 2;
+    }
+    answer(&server, &who, &parts, &body).await
+}
+
+/// Answers one request.
+async fn answer(server: &Arc<Inner>, who: &str, parts: &Parts, body: &[u8]) -> io::Result<Answer> {
+    reach(server, who)?;
     let (kind, here, asked) = match parse(&parts.method, &parts.uri) {
         Ok(parsed) => parsed,
         Err(failure) => return Ok(failed(&failure)),
     };
     let (verb, name, status) = match asked {
         Asked::Get { .. } | Asked::List(_) | Asked::Watch(_) => {
-            return Ok(read(&server, &who, kind, here, asked));
+            return Ok(read(server, who, kind, here, asked));
         }
         Asked::Create => (Verb::Create, None, false),
         Asked::Replace { name, status } => (Verb::Replace, Some(name), status),
@@ -45,12 +68,12 @@ pub(super) async fn answer(server: Arc<Inner>, who: Arc<str>, request: Request<B
         Asked::Delete { name } => (Verb::Delete, Some(name), false),
     };
     let content = parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let body = match understand(&parts.method, content, &body) {
+    let body = match understand(&parts.method, content, body) {
         Ok(body) => body,
         Err(failure) => return Ok(failed(&failure)),
     };
     let name = name.unwrap_or_else(|| text_of(&body, "name").to_owned());
-    write(&server, &who, here, WriteSeen { verb, kind: kind.kind, name, status, body }, kind).await
+    write(server, who, here, WriteSeen { verb, kind: kind.kind, name, status, body }, kind).await
 }
 
 /// Whether this client reaches the server.
@@ -171,10 +194,7 @@ fn read(server: &Arc<Inner>, who: &str, kind: &'static Kind, here: bool, asked: 
 
 fn list(state: &mut State, kind: &Kind, here: bool, options: ListOptions) -> Result<Bytes, Failure> {
     let mut page = match &options.token {
-        Some(token) => state.page(token).ok_or_else(|| {
-            let message = "The provided continue parameter is too old to display a consistent list result.";
-            Failure::expired(message.to_owned())
-        })?,
+        Some(token) => state.page(token)?,
         None => {
             if options.version > state.version {
                 return Err(Failure::too_large(options.version, state.version));

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::failure::Failure;
 use super::kinds::{KINDS, Kind};
 use super::object::{Stored, owners, set, text_of};
 
@@ -240,8 +241,14 @@ impl State {
     }
 
     /// What is left of a list.
-    pub(super) fn page(&self, token: &str) -> Option<Page> {
-        self.pages.get(&token.parse().ok()?).cloned()
+    pub(super) fn page(&self, token: &str) -> Result<Page, Failure> {
+        let number: u64 = token
+            .parse()
+            .map_err(|_| Failure::bad_request(format!("continue key is not valid: {token:?}")))?;
+        self.pages.get(&number).cloned().ok_or_else(|| {
+            let message = "The provided continue parameter is too old to display a consistent list result.";
+            Failure::expired(message.to_owned())
+        })
     }
 
     pub(super) fn client(&mut self, who: &str) -> &mut Client {

@@ -31,8 +31,7 @@ impl State {
             return Err(Failure::invalid(kind, "", "metadata.name: Required value: name is required"));
         }
         if !text_of(&value, "resourceVersion").is_empty() {
-            let message = "resourceVersion should not be set on objects to be created";
-            return Err(Failure::bad_request(message.to_owned()));
+            return Err(Failure::version_on_creation());
         }
         if self.get(kind, &name).is_some() {
             return Err(Failure::already_exists(kind, &name));
@@ -59,6 +58,7 @@ impl State {
     }
 
     pub(super) fn replace(&mut self, kind: &'static Kind, name: &str, value: Value, status: bool) -> Written {
+        is_named(&value, name)?;
         let current = self.get(kind, name).cloned().ok_or_else(|| Failure::not_found(kind, name))?;
         if kind.custom && text_of(&value, "resourceVersion").is_empty() {
             let why = "metadata.resourceVersion: Invalid value: 0: must be specified for an update";
@@ -85,22 +85,17 @@ impl State {
         if !value.is_object() {
             return Err(Failure::bad_request(format!("{}: the body is no object", kind.kind)));
         }
-        let (named, version, uid) =
-            (text_of(&value, "name"), text_of(&value, "resourceVersion"), text_of(&value, "uid"));
-        if !named.is_empty() && named != name {
-            let message =
-                format!("the name of the object ({named}) does not match the name on the URL ({name})");
-            return Err(Failure::bad_request(message));
-        }
+        is_named(&value, name)?;
+        let (version, uid) = (text_of(&value, "resourceVersion"), text_of(&value, "uid"));
         if !version.is_empty() && version != current.version.to_string() {
             return Err(Failure::modified(kind, name));
         }
         if !uid.is_empty() && uid != current.uid() {
-            let why = format!(
-                "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
-                current.uid()
-            );
-            return Err(Failure::conflict(kind, name, &why));
+            return Err(if kind.custom {
+                Failure::invalid(kind, name, "metadata.uid: Invalid value: field is immutable")
+            } else {
+                Failure::conflict(kind, name, &other_uid(uid, current))
+            });
         }
         if status && kind.status {
             let mut with_status = current.value.clone();
@@ -144,11 +139,7 @@ impl State {
         let current = self.get(kind, name).cloned().ok_or_else(|| Failure::not_found(kind, name))?;
         let precondition = |name: &str| options.get("preconditions")?.get(name)?.as_str();
         if let Some(uid) = precondition("uid").filter(|uid| *uid != current.uid()) {
-            let why = format!(
-                "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
-                current.uid()
-            );
-            return Err(Failure::conflict(kind, name, &why));
+            return Err(Failure::conflict(kind, name, &other_uid(uid, &current)));
         }
         let version = current.version.to_string();
         if let Some(wanted) = precondition("resourceVersion").filter(|wanted| *wanted != version) {
@@ -159,26 +150,43 @@ impl State {
         }
         let grace = grace(kind, &current.value, options);
         let deleting = field(&current.value, "deletionTimestamp").is_some();
-        if grace == 0 && !has_finalizers(&current.value) {
+        let stays = grace > 0 || has_finalizers(&current.value);
+        if !stays && kind.kind != "Pod" {
             self.remove(kind, name);
-            return Ok(if kind.kind == "Pod" {
-                Outcome::Object(200, current)
-            } else {
-                Outcome::Gone { kind, name: name.to_owned(), uid: current.uid().to_owned() }
-            });
+            return Ok(Outcome::Gone { kind, name: name.to_owned(), uid: current.uid().to_owned() });
         }
         let left = field(&current.value, "deletionGracePeriodSeconds").and_then(Value::as_u64);
-        if deleting && left.is_none_or(|left| left <= grace) {
+        if stays && deleting && left.is_none_or(|left| left <= grace) {
             return Ok(Outcome::Object(200, current));
         }
         let mut value = current.value.clone();
         set(&mut value, "deletionTimestamp", json!(in_seconds(grace)));
         set(&mut value, "deletionGracePeriodSeconds", json!(grace));
-        if has_generation(kind) {
+        if has_generation(kind) && !deleting {
             raise_generation(&mut value);
         }
-        Ok(Outcome::Object(200, self.store(kind, name, value)))
+        let stored = self.store(kind, name, value);
+        if stays {
+            return Ok(Outcome::Object(200, stored));
+        }
+        // A pod is marked first, and then goes in the same request.
+        self.remove(kind, name);
+        Ok(Outcome::Object(200, Arc::new(Stored::new(stored.value.clone(), self.version))))
     }
+}
+
+/// Whether a body is about the object that the path names.
+fn is_named(value: &Value, name: &str) -> Result<(), Failure> {
+    let named = text_of(value, "name");
+    if named.is_empty() || named == name {
+        return Ok(());
+    }
+    let message = format!("the name of the object ({named}) does not match the name on the URL ({name})");
+    Err(Failure::bad_request(message))
+}
+
+fn other_uid(wanted: &str, current: &Stored) -> String {
+    format!("Precondition failed: UID in precondition: {wanted}, UID in object meta: {}", current.uid())
 }
 
 /// How long an object that is being deleted stays, in seconds: only a pod that has a node and has not ended does.

@@ -1,3 +1,4 @@
-//! Tests of the simulation, and those of the controller that it makes possible.
+//! The simulation's models, the controller against them, and what only a simulation can test.
 
 mod determinism;
+mod kubernetes;
