@@ -1,6 +1,7 @@
 //! The invariants, stated for what Stint controls, and how each is looked at.
 //!
-//! - **I1** At most one live runner per job attempt for which Stint started it.
+//! - **I1** At most one live runner per job attempt for which Stint started it; not counted are those that GitHub gave
+//!   to another job.
 //! - **I2** Starting and live runners never exceed a limit.
 //! - **I3** A group's deletion is asked for within 60 s of its container's end, and within 5 min after trouble.
 //! - **I4** One ledger row per group that was metered, equal to the meter within 1 s where times came from Azure, and
@@ -11,7 +12,7 @@
 //! - **I7** Every credential is gone when its job has ended.
 //! - **I8** Every job that was accepted is run, or ends with a recorded reason.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -56,7 +57,7 @@ impl Invariants {
     pub fn check(&self) {
         let runners = self.runners();
         let jobs: BTreeMap<u64, Job> = self.github.jobs().into_iter().map(|job| (job.id, job)).collect();
-        self.one_runner_per_job(&runners);
+        self.one_runner_per_job(&runners, &jobs);
         self.limits(&runners, &jobs);
         self.deletions();
     }
@@ -72,24 +73,27 @@ impl Invariants {
         records.filter_map(Result::ok).map(|record| convert::runner(&record)).collect()
     }
 
-    fn one_runner_per_job(&self, runners: &[Runner]) {
-        let mut live: BTreeMap<String, &str> = BTreeMap::new();
-        for (name, online) in self.github.runners() {
-            let Some(runner) = runners.iter().find(|runner| runner.name == name && online) else { continue };
-            if let Some(other) = live.insert(runner.job.to_string(), &runner.name) {
-                self.violate(
-                    "I1",
-                    format_args!("runners {other} and {name} of job {} are online", runner.job),
-                );
-            }
-        }
-        let mut kept: BTreeMap<String, &str> = BTreeMap::new();
-        for runner in runners.iter().filter(|runner| !runner.ending()) {
-            if let Some(other) = kept.insert(runner.job.to_string(), &runner.name) {
-                self.violate(
-                    "I1",
-                    format_args!("job {} has runners {other} and {}", runner.job, runner.name),
-                );
+    fn one_runner_per_job(&self, runners: &[Runner], jobs: &BTreeMap<u64, Job>) {
+        // Whom GitHub gave to another job is that one's, and its own job needs another runner.
+        let elsewhere = |runner: &Runner| {
+            let other = |job: &Job| job.id.to_string() != runner.job.id;
+            let mut given =
+                jobs.values().filter(|job| job.runner.as_ref().is_some_and(|of| of.1 == runner.name));
+            given.any(other)
+        };
+        let online: BTreeSet<String> =
+            self.github.runners().into_iter().filter(|(_, online)| *online).map(|(name, _)| name).collect();
+        for (what, holds) in [
+            ("online", &(|runner: &Runner| online.contains(&runner.name)) as &dyn Fn(&Runner) -> bool),
+            ("kept", &|runner: &Runner| !runner.ending()),
+        ] {
+            let mut of: BTreeMap<String, &str> = BTreeMap::new();
+            for runner in runners.iter().filter(|runner| holds(runner) && !elsewhere(runner)) {
+                if let Some(other) = of.insert(runner.job.to_string(), &runner.name) {
+                    let text =
+                        format!("runners {other} and {} of job {} are {what}", runner.name, runner.job);
+                    self.violate("I1", text);
+                }
             }
         }
     }

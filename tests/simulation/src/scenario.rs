@@ -116,7 +116,10 @@ impl Scenario {
             let last = if job.again { AGAIN_AFTER } else { 0 };
             job.arrives + last.max(job.approved.unwrap_or(0)).max(job.cancelled.unwrap_or(0)) + job.runs_for
         });
-        jobs.chain(self.faults.iter().map(Fault::ends)).max().unwrap_or(0)
+        let ends = jobs.chain(self.faults.iter().map(Fault::ends)).max().unwrap_or(0);
+        // Webhooks of the last moment may be under way for as long as any.
+        let late = |fault: &Fault| if let Fault::Webhooks { late, .. } = fault { *late } else { 0 };
+        ends + self.faults.iter().map(late).max().unwrap_or(0)
     }
 
     /// The plan in words.
