@@ -101,7 +101,7 @@ impl VirtualNode {
                 continue;
             };
             if text(&pod, "/spec/nodeName").is_none() {
-                self.server.change("Pod", &name, |pod| schedule(pod));
+                self.server.change("Pod", &name, schedule);
                 continue;
             }
             if self.lock().insert(uid.clone()) {
