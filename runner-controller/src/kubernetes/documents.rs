@@ -4,9 +4,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::NamespaceResourceScope;
+use kube::Resource;
 use kube::api::{Patch, PatchParams};
+use kube::core::DeserializeGuard;
 use runner_core::budget::{Figures, money};
 use rust_decimal::Decimal;
+use serde::de::DeserializeOwned;
 use serde_json::json;
 use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
@@ -170,22 +174,12 @@ impl DocumentsInCluster {
             }
             let patch: Patch<serde_json::Value> =
                 Patch::Merge(json!({"status": says.status(problem.as_deref())}));
-            let params = PatchParams::default();
             let result = match *kind {
-                "RunnerSource" => {
-                    self.cluster.api::<RunnerSource>().patch_status(name, &params, &patch).await.map(drop)
-                }
-                "RunnerClass" => {
-                    self.cluster.api::<RunnerClass>().patch_status(name, &params, &patch).await.map(drop)
-                }
-                "ConcurrencyLimit" => {
-                    let api = self.cluster.api::<ConcurrencyLimit>();
-                    api.patch_status(name, &params, &patch).await.map(drop)
-                }
-                "Budget" => self.cluster.api::<Budget>().patch_status(name, &params, &patch).await.map(drop),
-                _place => {
-                    self.cluster.api::<RunnerPlace>().patch_status(name, &params, &patch).await.map(drop)
-                }
+                "RunnerSource" => self.patch_status::<RunnerSource>(name, &patch).await,
+                "RunnerClass" => self.patch_status::<RunnerClass>(name, &patch).await,
+                "ConcurrencyLimit" => self.patch_status::<ConcurrencyLimit>(name, &patch).await,
+                "Budget" => self.patch_status::<Budget>(name, &patch).await,
+                _place => self.patch_status::<RunnerPlace>(name, &patch).await,
             };
             if let Err(error) = result {
                 first = first.and(Err(call_error("write a document's status", &error)));
@@ -239,6 +233,15 @@ impl DocumentsInCluster {
         let patched =
             self.cluster.api::<RunnerSource>().patch_status(source, &PatchParams::default(), &patch).await;
         patched.map(drop).map_err(|error| call_error("write a RunnerSource's status", &error))
+    }
+
+    /// Writes a document's status. The answer is not read: a document that cannot be read is the one that must be told so.
+    async fn patch_status<K>(&self, name: &str, patch: &Patch<serde_json::Value>) -> Result<(), kube::Error>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + DeserializeOwned,
+    {
+        let api = self.cluster.api::<DeserializeGuard<K>>();
+        api.patch_status(name, &PatchParams::default(), patch).await.map(drop)
     }
 
     fn figures(&self) -> MutexGuard<'_, HashMap<String, (Figures, Timestamp)>> {
