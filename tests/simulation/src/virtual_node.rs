@@ -42,6 +42,9 @@ pub struct VirtualNode {
 impl VirtualNode {
     /// A node that is ready.
     pub fn new(board: Arc<Board>, server: ApiServer, arm: Arc<Arm>) -> Arc<Self> {
+        // The cluster's identity: its uid is what installations are told apart by.
+        let system = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "kube-system"}});
+        server.put("Namespace", system);
         let node = Self { board, server, arm, known: Mutex::default() };
         node.show(true);
         Arc::new(node)

@@ -47,7 +47,7 @@ const fn builtin(
 }
 
 /// All kinds.
-pub(super) static KINDS: [Kind; 13] = [
+pub(super) static KINDS: [Kind; 14] = [
     custom(0, "RunnerSource", "runnersources", true),
     custom(1, "RunnerClass", "runnerclasses", true),
     custom(2, "RunnerPlace", "runnerplaces", true),
@@ -61,6 +61,7 @@ pub(super) static KINDS: [Kind; 13] = [
     builtin(10, "Secret", "secrets", "", false),
     builtin(11, "Event", "events", "events.k8s.io", false),
     builtin(12, "Lease", "leases", "coordination.k8s.io", false),
+    Kind { namespaced: false, ..builtin(13, "Namespace", "namespaces", "", true) },
 ];
 
 /// The kind of this name.
