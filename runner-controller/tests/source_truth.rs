@@ -109,7 +109,7 @@ impl Stint {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let webhooks = format!("http://{}/webhooks/acme", listener.local_addr().unwrap());
         let serving = serve(listener, public, ServeLimits::default(), CancellationToken::new());
-        records.take_over("test", &ledger_id, false).await.unwrap();
+        records.take_over("test", &ledger_id, true).await.unwrap();
         let acting = tokio::spawn(async move {
             reconciler.run(&CancellationToken::new()).await.unwrap();
         });

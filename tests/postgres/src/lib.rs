@@ -135,6 +135,19 @@ impl Postgres {
     /// When it runs or does not start; the message holds what it said.
     pub fn restart(&mut self) -> Result<()> {
         ensure!(self.server.is_none(), "the server runs already");
+        let end = Instant::now() + PATIENCE;
+        loop {
+            match self.start_once() {
+                // What a killed server had begun takes a moment to notice, and holds its memory meanwhile.
+                Err(error) if format!("{error}").contains("still in use") && Instant::now() < end => {
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+                started => return started,
+            }
+        }
+    }
+
+    fn start_once(&mut self) -> Result<()> {
         let directory = self.directory.path().to_owned();
         let log = fs::File::options().create(true).append(true).open(directory.join("log"))?;
         let server = self

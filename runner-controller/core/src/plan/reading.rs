@@ -79,7 +79,7 @@ impl<'a> Pass<'a> {
     pub(super) fn read_unserved(&mut self, view: &JobView<'a>) {
         let due = saturating_add(view.job.last_fact_at(), LONGEST_WAIT);
         // The answer would bring a record back that is about to go.
-        if due < self.long_over(view) {
+        if due.max(self.now) < self.long_over(view) {
             self.read_from(view, due);
         }
     }

@@ -66,7 +66,7 @@ impl From<wire::Runner> for RegisteredRunner {
             name: runner.name,
             busy: runner.busy,
             online: runner.status == "online",
-            labels: runner.labels.into_iter().map(|label| label.name).collect(),
+            labels: runner.labels,
         }
     }
 }

@@ -15,9 +15,15 @@ pub(super) struct GenerateJitConfig<'a> {
 /// Answer of `generate-jitconfig`.
 #[derive(Deserialize)]
 pub(super) struct JitConfig {
-    pub(super) runner: Runner,
+    pub(super) runner: Made,
     #[serde(deserialize_with = "secret")]
     pub(super) encoded_jit_config: SecretString,
+}
+
+/// The runner that was made. Nothing else of it is read.
+#[derive(Deserialize)]
+pub(super) struct Made {
+    pub(super) id: u64,
 }
 
 /// A runner, as listed.
@@ -30,15 +36,15 @@ pub(super) struct Runner {
     pub(super) busy: bool,
     #[serde(default)]
     pub(super) status: String,
-    #[serde(default)]
-    pub(super) labels: Vec<Label>,
+    #[serde(default, deserialize_with = "labels")]
+    pub(super) labels: Vec<String>,
 }
 
-/// A label of a runner.
-#[derive(Deserialize)]
-pub(super) struct Label {
-    #[serde(default)]
-    pub(super) name: String,
+/// The names of a runner's labels. What has another form names none: the rest of the list must be readable all the same.
+fn labels<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+    let value = serde_json::Value::deserialize(from)?;
+    let names = value.as_array().into_iter().flatten().filter_map(|label| label["name"].as_str());
+    Ok(names.map(str::to_owned).collect())
 }
 
 /// A page of runners.
