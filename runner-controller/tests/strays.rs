@@ -233,10 +233,13 @@ async fn a_busy_runner_that_a_restored_state_does_not_know_is_followed_to_its_en
     })
     .await;
     assert_eq!(found.job.id, id.to_string());
-    // Its source is asked, or a delivery that nobody took is recovered first and says so.
+    // Its source is asked, unless its agent, or a delivery that nobody took, says so first.
     eventually("it to be known as busy", async || {
         let observed = controller.records.observe().unwrap();
-        let asked = observed.runners.iter().any(|runner| runner.facts.busy_seen.is_some());
+        let asked = observed
+            .runners
+            .iter()
+            .any(|runner| runner.facts.busy_seen.is_some() || runner.facts.agent.job_started.is_some());
         let told = observed
             .jobs
             .iter()
