@@ -5,7 +5,7 @@
 pub mod group_machines;
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use runner_core::budget::Spending;
 use runner_core::health::Health;
@@ -13,20 +13,18 @@ use runner_core::plan::{Hold, Snapshot};
 use runner_core::quota::Changes;
 use runner_core::setup::Registrations;
 
-use crate::config::{Installation, Resolved, resolve};
-use crate::ports::{Pods, Records};
+use crate::config::{Documents, Installation, Resolved, resolve};
+use crate::ports::{Pods, Records, VirtualNodeSeen};
 use group_machines::GroupMachines;
 
 /// Where a pass looks.
 pub struct Observer {
-    /// Records and documents.
-    pub records: Arc<dyn Records>,
-    /// Pods and nodes; `None` without a cluster.
-    pub pods: Option<Arc<dyn Pods>>,
-    /// Groups that Stint creates itself.
-    pub groups: Arc<GroupMachines>,
-    /// What documents fall back on.
-    pub installation: Installation,
+    pub(crate) records: Arc<dyn Records>,
+    pods: Option<Arc<dyn Pods>>,
+    groups: Arc<GroupMachines>,
+    installation: Installation,
+    /// What was last resolved, and from what: documents and nodes change far less often than anything else.
+    resolved: Mutex<Option<(Arc<Documents>, Vec<VirtualNodeSeen>, Arc<Resolved>)>>,
 }
 
 /// What a pass sees.
@@ -38,6 +36,17 @@ pub struct View {
 }
 
 impl Observer {
+    /// Looks at records and documents, at pods and nodes where there is a cluster, and at groups that Stint creates itself.
+    /// `installation`: what documents fall back on.
+    pub fn new(
+        records: Arc<dyn Records>,
+        pods: Option<Arc<dyn Pods>>,
+        groups: Arc<GroupMachines>,
+        installation: Installation,
+    ) -> Self {
+        Self { records, pods, groups, installation, resolved: Mutex::default() }
+    }
+
     /// Everything as last seen, or `None` while something has not been read once. `troubles`: sources at which no
     /// runner can register now, and why. `registrations`: how many more those let register that have told.
     pub fn observe(
@@ -56,8 +65,7 @@ impl Observer {
             }
             None => Vec::new(),
         };
-        let documents = self.records.documents()?;
-        let mut resolved = resolve(&documents, &nodes, &self.installation);
+        let mut resolved = (*self.resolution(self.records.documents()?, nodes)).clone();
         for (name, why) in troubles {
             if let Some(source) = resolved.setup.sources.get_mut(name) {
                 source.unavailable = Some(why.clone());
@@ -84,12 +92,25 @@ impl Observer {
     }
 
     /// What the documents resolve to, as last seen, or `None` while something has not been read once.
-    pub fn resolve(&self) -> Option<Resolved> {
+    pub fn resolve(&self) -> Option<Arc<Resolved>> {
         let nodes = match &self.pods {
             Some(pods) => pods.observe()?.nodes,
             None => Vec::new(),
         };
-        Some(resolve(&*self.records.documents()?, &nodes, &self.installation))
+        Some(self.resolution(self.records.documents()?, nodes))
+    }
+
+    fn resolution(&self, documents: Arc<Documents>, nodes: Vec<VirtualNodeSeen>) -> Arc<Resolved> {
+        let mut known = self.resolved.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((of, with, resolved)) = &*known
+            && *of == documents
+            && *with == nodes
+        {
+            return resolved.clone();
+        }
+        let resolved = Arc::new(resolve(&documents, &nodes, &self.installation));
+        *known = Some((documents, nodes, resolved.clone()));
+        resolved
     }
 
     /// Completes when a pass may see something new.

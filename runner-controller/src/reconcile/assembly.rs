@@ -74,12 +74,12 @@ impl Assembly {
         let put_off = intake.put_off();
         let public =
             intake::router(intake).merge(agent::router(AgentState::new(records.clone(), ledger.clone())));
-        let observer = Arc::new(Observer {
-            records: records.clone(),
-            pods: pods.clone(),
-            groups: group_machines.clone(),
-            installation: installation.clone(),
-        });
+        let observer = Arc::new(Observer::new(
+            records.clone(),
+            pods.clone(),
+            group_machines.clone(),
+            installation.clone(),
+        ));
         let (waiting_seen, budgets_seen) = (waiting.subscribe(), budgets.subscribe());
         let outside = Arc::new(Outside {
             records,
@@ -125,7 +125,7 @@ impl Assembly {
 async fn follow_documents(observer: Arc<Observer>, resolved: watch::Sender<Option<Arc<Resolved>>>) {
     loop {
         if let Some(now) = observer.resolve() {
-            super::publish(&resolved, &Arc::new(now));
+            super::publish(&resolved, &now);
         }
         tokio::time::sleep(RESOLVE_EVERY).await;
     }

@@ -97,6 +97,7 @@ impl Replicas {
                     github: github.clone(),
                     process: of.clone(),
                     wants_none_until: Arc::default(),
+                    wants_none_about_hooks_until: Arc::default(),
                 };
                 Ok(Arc::new(link) as Arc<dyn Provider>)
             }),

@@ -67,7 +67,8 @@ const LABELS: [&[&str]; 7] = [
     &["big-l", "fast"],
     &["self-hosted", "nobodys"],
 ];
-const REPOSITORIES: [&str; 3] = ["acme/web", "acme/lib", "acme/app"];
+/// Repositories, all of one owner.
+pub const REPOSITORIES: [&str; 3] = ["acme/web", "acme/lib", "acme/app"];
 
 impl Scenario {
     /// The plan of a seed.

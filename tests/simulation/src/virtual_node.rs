@@ -12,7 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use stint::ports::Group;
 
-use crate::arm::{Arm, Refused};
+use crate::arm::{Arm, MadeOf, Refused};
 use crate::board::Board;
 use crate::chance::Chance;
 use crate::fault::{GroupFate, Trouble};
@@ -134,7 +134,9 @@ impl VirtualNode {
         pause(chance.between(50, 1_200)).await;
         let group = format!("{NAMESPACE}-{name}");
         let mut fates = Vec::new();
-        if self.arm.get(&group).is_none() && !self.is_over(&name, &uid) {
+        let to_create =
+            self.pod(&name, &uid).filter(|pod| self.arm.get(&group).is_none() && !is_over(pod));
+        if let Some(pod) = to_create {
             fates = self.board.group();
             if let Some(late) = fates.iter().find_map(late_by) {
                 tokio::time::sleep(Duration::from_secs(late)).await;
@@ -149,8 +151,10 @@ impl VirtualNode {
                     ("NodeName".to_owned(), NODE.to_owned()),
                     ("Namespace".to_owned(), NAMESPACE.to_owned()),
                     ("UID".to_owned(), uid.clone()),
+                    ("CreationTimestamp".to_owned(), created(&pod)),
                 ]);
-                let put = self.arm.put(&group, &runner, tags, files, fates.clone());
+                let made_of = MadeOf { tags, env: environment(&pod), files };
+                let put = self.arm.put(&group, &runner, made_of, fates.clone());
                 match put {
                     Ok(()) => {}
                     Err(Refused::Quota) => self.fail(&name, &uid, "ContainerGroupQuotaReached"),
@@ -204,12 +208,6 @@ impl VirtualNode {
         self.server.get("Pod", name).filter(|pod| text(pod, "/metadata/uid").as_deref() == Some(uid))
     }
 
-    /// Whether a pod has ended, or is gone.
-    fn is_over(&self, name: &str, uid: &str) -> bool {
-        self.pod(name, uid)
-            .is_none_or(|pod| matches!(text(&pod, "/status/phase").as_deref(), Some("Succeeded" | "Failed")))
-    }
-
     /// The runner of a pod and the files of its Secret; `None` if that is missing.
     fn credential(&self, pod: &str) -> Option<(String, BTreeMap<String, String>)> {
         let secret = self.server.get("Secret", pod)?;
@@ -258,6 +256,24 @@ impl VirtualNode {
     }
 }
 
+/// Whether a pod has ended.
+fn is_over(pod: &Value) -> bool {
+    matches!(text(pod, "/status/phase").as_deref(), Some("Succeeded" | "Failed"))
+}
+
+/// When a pod was created, as azure-aci writes it: Go's own form of a time.
+fn created(pod: &Value) -> String {
+    let at = text(pod, "/metadata/creationTimestamp").unwrap_or_default();
+    format!("{} +0000 UTC", at.trim_end_matches('Z').replace('T', " "))
+}
+
+/// The plain values of the environment of a pod's container: a group's is made of them.
+fn environment(pod: &Value) -> BTreeMap<String, String> {
+    let env = pod.pointer("/spec/containers/0/env").and_then(Value::as_array);
+    let one = |one: &Value| Some((text(one, "/name")?, text(one, "/value")?));
+    env.into_iter().flatten().filter_map(one).collect()
+}
+
 /// What a pod's status becomes. A group that vanishes counts only where the pod ran.
 fn status(group: Option<&Group>, was_running: bool) -> Option<Value> {
     let Some(group) = group else {
@@ -279,7 +295,8 @@ fn status(group: Option<&Group>, was_running: bool) -> Option<Value> {
         }
         _ => ("Pending", json!({"waiting": {"reason": "Waiting"}})),
     };
-    Some(json!({"phase": phase, "containerStatuses": [{"name": "runner", "state": state}]}))
+    let container = json!({"name": "runner", "state": state, "restartCount": group.restarts});
+    Some(json!({"phase": phase, "containerStatuses": [container]}))
 }
 
 fn schedule(pod: &mut Value) {

@@ -106,9 +106,11 @@ async fn vanish(arm: Arc<Arm>, name: String, serial: u64, after: u64) {
 
 async fn restart(arm: Arc<Arm>, name: String, serial: u64, after: u64) {
     tokio::time::sleep(Duration::from_secs(after)).await;
-    let Some(agent) = arm.with_in(&name, serial, Phase::Running, |group| group.agent.take()).flatten() else {
-        return;
-    };
+    let stopped = arm.with_in(&name, serial, Phase::Running, |group| {
+        group.restarts += u32::from(group.agent.is_some());
+        group.agent.take()
+    });
+    let Some(agent) = stopped.flatten() else { return };
     arm.board.journal.fault(format_args!("the container of group {name} is started again"));
     arm.board.troubled(Duration::ZERO);
     agent.0.abort();

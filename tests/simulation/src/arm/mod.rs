@@ -40,6 +40,8 @@ struct Inner {
     serial: u64,
     runner: String,
     tags: BTreeMap<String, String>,
+    env: BTreeMap<String, String>,
+    restarts: u32,
     files: BTreeMap<String, String>,
     fates: Vec<GroupFate>,
     phase: Phase,
@@ -84,6 +86,16 @@ pub struct Seen {
     pub delete_asked: Option<Duration>,
 }
 
+/// What a group is made of.
+pub struct MadeOf {
+    /// Tags.
+    pub tags: BTreeMap<String, String>,
+    /// The environment of its container.
+    pub env: BTreeMap<String, String>,
+    /// The files of its secret volume.
+    pub files: BTreeMap<String, String>,
+}
+
 /// Why a group was not created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
@@ -112,8 +124,7 @@ impl Arm {
         self: &Arc<Self>,
         name: &str,
         runner: &str,
-        tags: BTreeMap<String, String>,
-        files: BTreeMap<String, String>,
+        made_of: MadeOf,
         fates: Vec<GroupFate>,
     ) -> Result<(), Refused> {
         let (serial, said_to_fail) = {
@@ -132,8 +143,10 @@ impl Arm {
             let group = Inner {
                 serial,
                 runner: runner.to_owned(),
-                tags,
-                files,
+                tags: made_of.tags,
+                env: made_of.env,
+                restarts: 0,
+                files: made_of.files,
                 fates,
                 phase: Phase::Creating,
                 pull_started: None,
@@ -202,6 +215,7 @@ impl Arm {
             pull_started: None,
             started: None,
             stopped: None,
+            restarts: 0,
             ..show(name, group)
         };
         self.lock().groups.iter().map(bare).collect()
@@ -268,8 +282,8 @@ fn show(name: &str, group: &Inner) -> Group {
         pull_started: group.pull_started.filter(|_| instance_view && !forgets),
         started: group.started.filter(|_| instance_view),
         stopped: group.stopped.filter(|_| instance_view),
-        env: BTreeMap::new(),
-        restarts: 0,
+        env: group.env.clone(),
+        restarts: if instance_view { group.restarts } else { 0 },
         message: (group.phase == Phase::Unprovisioned).then(|| "the subnet is full".to_owned()),
     }
 }

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use secrecy::ExposeSecret as _;
 use stint::ports::{CallError, CallErrorKind, CallResult, Group, GroupAddress, GroupOrder, Groups, Usage};
 
-use super::{Arm, GROUPS, Refused};
+use super::{Arm, GROUPS, MadeOf, Refused};
 use crate::fault::Peer;
 use crate::process::Process;
 
@@ -30,7 +30,8 @@ impl Groups for ArmLink {
             order.files.iter().map(|(file, text)| (file.clone(), text.expose_secret().to_owned())).collect();
         let act = || {
             let fates = self.arm.board.group();
-            self.arm.put(&group.name, &group.name, order.tags.clone(), files, fates).map_err(|refused| {
+            let made_of = MadeOf { tags: order.tags.clone(), env: order.env.clone(), files };
+            self.arm.put(&group.name, &group.name, made_of, fates).map_err(|refused| {
                 match refused {
                     Refused::Quota => {
                         let kind = CallErrorKind::Throttled(None);

@@ -2,8 +2,10 @@
 //!
 //! Faithful to what matters: a runner takes any queued job of its scope whose labels it covers; a busy runner cannot be
 //! deleted (422); a job that is not picked up within 60 s is queued again; an idle runner is removed after some minutes;
-//! a job whose runner is lost fails only later; webhooks may be lost, late, repeated and out of order.
+//! a job whose runner is lost fails only later; webhooks may be lost, late, repeated and out of order, and what was tried
+//! can be read for three days.
 
+mod hook;
 mod jobs;
 mod provider;
 mod webhooks;
@@ -71,12 +73,19 @@ pub struct Job {
     pub meddled: bool,
 }
 
+impl Job {
+    /// The run that it belongs to, which all its attempts share.
+    fn run(&self) -> u64 {
+        self.id % ATTEMPT
+    }
+}
+
 /// A registered runner.
 #[derive(Clone, Debug)]
 struct Runner {
     name: String,
     scope: Scope,
-    labels: BTreeSet<String>,
+    labels: Vec<String>,
     online: bool,
     job: Option<u64>,
     had_job: bool,
@@ -89,6 +98,12 @@ struct Inner {
     runners: BTreeMap<u64, Runner>,
     last_runner: u64,
     deliveries: u64,
+    attempts: u64,
+    /// All attempts to deliver, in the order in which they ended.
+    sent: Vec<hook::Sent>,
+    spent: hook::Spent,
+    /// Of each job, when it was first tried to tell that it is queued.
+    told: BTreeMap<u64, Duration>,
     check_runs: BTreeMap<String, u64>,
     /// Jobs of which a delivery was answered with 2xx and stored.
     accepted: BTreeSet<u64>,
@@ -150,7 +165,7 @@ impl GitHub {
         let runner = Runner {
             name: name.to_owned(),
             scope: scope.clone(),
-            labels: labels.iter().map(|label| label.to_lowercase()).collect(),
+            labels: labels.to_vec(),
             online: false,
             job: None,
             had_job: false,
@@ -317,6 +332,6 @@ impl Runner {
     fn covers(&self, job: &Job) -> bool {
         let owner = job.repository.split('/').next().unwrap_or_default();
         self.scope.serves(owner, &job.repository)
-            && job.labels.iter().all(|label| self.labels.contains(&label.to_lowercase()))
+            && job.labels.iter().all(|label| self.labels.iter().any(|own| own.eq_ignore_ascii_case(label)))
     }
 }
