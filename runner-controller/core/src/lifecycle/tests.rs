@@ -387,6 +387,13 @@ fn an_ended_runner_that_its_source_calls_busy_is_not_asked_about_in_a_loop() {
 }
 
 #[test]
+fn an_interrupted_runner_that_its_source_calls_busy_is_not_asked_about_in_a_loop() {
+    let busy = registering().with(busy_seen(100));
+    check(&busy, None, BUSY, 101, "wait until 160");
+    check(&busy, None, BUSY, 160, "Deregister because Interrupted");
+}
+
+#[test]
 fn only_what_a_runner_did_itself_counts_as_an_attempt() {
     let uncounted: Vec<&str> = Reason::CODES.into_iter().filter(|code| !counts_as_attempt(code)).collect();
     assert_eq!(
