@@ -169,17 +169,11 @@ impl Runner {
     /// Which step comes next.
     pub fn next(&self, around: Surroundings<'_>) -> Next {
         if self.ending() {
-            let step = self.teardown_step(false);
-            return match self.asked_lately(around.now) {
-                // The machine is gone or was never there, yet its source still holds it to be busy.
-                Some(until) if step == Step::Deregister => Next::Wait(Some(until)),
-                Some(_) | None => Next::Do { step, because: None },
-            };
+            return self.unless_asked_lately(self.teardown_step(false), None, around.now);
         }
         match self.verdict(around) {
             Verdict::End { reason, ask } => {
-                let step = self.teardown_step(ask);
-                Next::Do { step, because: Some(reason) }
+                self.unless_asked_lately(self.teardown_step(ask), Some(reason), around.now)
             }
             Verdict::Keep(until) => match self.start_step(around) {
                 Some(step) => Next::Do { step, because: None },
@@ -251,6 +245,15 @@ impl Runner {
         match self.asked_lately(now) {
             Some(until) => Verdict::Keep(Some(until)),
             None => Verdict::End { reason, ask: true },
+        }
+    }
+
+    /// This step now, unless it would ask a source again that said a moment ago that the runner is busy: also one whose
+    /// machine is gone or was never known may be held to be so.
+    fn unless_asked_lately(&self, step: Step, because: Option<Reason>, now: Timestamp) -> Next {
+        match self.asked_lately(now) {
+            Some(until) if step == Step::Deregister => Next::Wait(Some(until)),
+            Some(_) | None => Next::Do { step, because },
         }
     }
 

@@ -5,7 +5,8 @@
 //!
 //! That order ends where the cluster's store is put back to an earlier state: versions go back, too. A watch that is taken up
 //! again at a version of the lost future is answered, and shows nothing for as long as the new versions are below it. So a
-//! watch that broke is not taken up again: everything is listed anew, and the list is believed whatever versions it has.
+//! watch that ended, however it did, is not taken up again: everything is listed anew, and the list is believed whatever
+//! versions it has. Nor is a watch kept that is about to end at the server or to be given up for its silence.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::fmt::Debug;
@@ -19,6 +20,7 @@ use kube::runtime::watcher::{self, DefaultBackoff, Event};
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 
 /// How many deleted names are remembered, so that a late event does not bring an object back.
@@ -26,6 +28,10 @@ const TOMBSTONES: usize = 4096;
 
 /// The longest pause before a watch that failed is begun anew.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// How long a watch is kept. kube asks the server to end it after 290 s, and takes it for dead 5 s later; both it takes for
+/// reasons to go on where it was.
+const WATCH_FOR: Duration = Duration::from_secs(270);
 
 /// Objects of one kind, as `V`.
 pub(super) struct Cache<V> {
@@ -203,18 +209,26 @@ where
         let mut backoff = DefaultBackoff::default();
         loop {
             let mut events = watcher::watcher(api.clone(), config.clone()).boxed();
+            let mut list_at = None;
             let error = loop {
-                match events.try_next().await {
-                    Ok(Some(event)) => {
+                let next = match list_at {
+                    Some(list_at) => timeout_at(list_at, events.try_next()).await,
+                    None => Ok(events.try_next().await),
+                };
+                match next {
+                    Ok(Ok(Some(event))) => {
                         if matches!(event, Event::InitDone) {
                             backoff.reset();
+                            list_at = Some(Instant::now() + WATCH_FOR);
                         }
                         take(&cache, event, &convert);
                     }
-                    Ok(None) => return,
-                    Err(error) => break error,
+                    Ok(Ok(None)) => return,
+                    Ok(Err(error)) => break Some(error),
+                    Err(_elapsed) => break None,
                 }
             };
+            let Some(error) = error else { continue };
             tracing::warn!(%error, kind = std::any::type_name::<K>(), "a watch failed; everything is listed anew");
             let pause = backoff.next().unwrap_or(LONGEST_PAUSE);
             tokio::time::sleep(pause).await;

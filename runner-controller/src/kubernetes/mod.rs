@@ -8,6 +8,7 @@ mod documents;
 mod errors;
 mod found;
 pub mod lease;
+mod limited;
 pub mod pod;
 mod pods;
 mod records;
@@ -17,6 +18,7 @@ mod trimmed;
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::Context;
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -31,6 +33,9 @@ pub const INSTALLATION_LABEL: &str = "stint.dev/installation";
 pub const RUNNER_LABEL: &str = "stint.dev/runner";
 /// Finalizer on a `Runner` until its group is confirmed gone and billed.
 pub const FINALIZER: &str = "stint.dev/group";
+
+/// How long an answer may take. A webhook of the cluster's may take 10 s of it, if nobody allows it more.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(15);
 
 /// A connection to a cluster, and the namespace in which Stint works.
 #[derive(Clone)]
@@ -66,8 +71,9 @@ impl Cluster {
         Ok(Self::of_client(client, namespace, installation))
     }
 
-    /// A connection by a client that is there already.
+    /// A connection by a client that is there already, within a runtime.
     pub fn of_client(client: Client, namespace: &str, installation: &str) -> Self {
+        let client = limited::limited(&client, ANSWERED_WITHIN, |_, _| {});
         Self { client, namespace: namespace.to_owned(), installation: installation.to_owned() }
     }
 

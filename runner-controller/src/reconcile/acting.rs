@@ -19,6 +19,8 @@ use crate::web::internal::Readiness;
 
 /// How long a replica that may not act waits before it looks again.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
+/// How long a replica that lost the Lease waits for what is under way. Whatever takes longer ends beside what it does next.
+const LEAVE_WITHIN: Duration = Duration::from_secs(15);
 
 /// The part of the process that acts, while it may.
 pub(super) struct Acting {
@@ -128,13 +130,13 @@ impl Acting {
                 let acting = self.act(&lost);
                 tokio::pin!(acting, losing);
                 tokio::select! {
-                biased;
-                        result = &mut acting => result,
-                        () = &mut losing => {
-                            lost.cancel();
-                            acting.await
-                        }
+                    biased;
+                    result = &mut acting => result,
+                    () = &mut losing => {
+                        lost.cancel();
+                        leave(acting).await
                     }
+                }
             };
             self.metrics.set_leader(false);
             match result {
@@ -205,6 +207,14 @@ impl Confirm {
         }
         self.turn.cancel();
     }
+}
+
+/// Waits until this replica no longer acts, but not for ever: it may be the one that gets the Lease next.
+async fn leave(acting: impl Future<Output = Result<(), CallError>>) -> Result<(), CallError> {
+    tokio::time::timeout(LEAVE_WITHIN, acting).await.unwrap_or_else(|_elapsed| {
+        tracing::warn!("what was under way when the Lease was lost still is");
+        Ok(())
+    })
 }
 
 async fn pause(stop: &CancellationToken) {

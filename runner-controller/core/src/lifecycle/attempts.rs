@@ -15,21 +15,22 @@ pub fn start_failure(why: String) -> Reason {
     }
 }
 
-/// Whether a runner that ended for this reason counts as a failed attempt at its job, given that it had none.
+/// Of a job's runners, so many may have their registrations removed while they wait without counting as attempts. It
+/// happens where another runner took the job; time after time only where its source does not hand the job out, as with a
+/// runner group that is closed to the repository.
+const IDLE_REMOVED_FREE: u32 = 2;
+
+/// Whether a job's runner of this number that ended for this reason counts as a failed attempt at it, given that it had
+/// no job.
 ///
 /// What its source, the platform's limits or the controller itself did does not count, nor what an admin did.
-pub fn counts_as_attempt(code: &str) -> bool {
-    !matches!(
-        code,
-        "RegistrationFailed"
-            | "Interrupted"
-            | "NameTaken"
-            | "NoCapacity"
-            | "Unschedulable"
-            | "IdleRemoved"
-            | "Surplus"
-            | "Deleted"
-    )
+pub fn counts_as_attempt(code: &str, ordinal: u32) -> bool {
+    match code {
+        "IdleRemoved" => ordinal > IDLE_REMOVED_FREE,
+        "RegistrationFailed" | "Interrupted" | "NameTaken" | "NoCapacity" | "Unschedulable" | "Surplus"
+        | "Deleted" => false,
+        _ => true,
+    }
 }
 
 /// Whether the next runner for the job waits after one that ended for this reason: whatever failed may fail again. Where

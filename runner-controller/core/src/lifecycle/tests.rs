@@ -387,8 +387,15 @@ fn an_ended_runner_that_its_source_calls_busy_is_not_asked_about_in_a_loop() {
 }
 
 #[test]
+fn an_interrupted_runner_that_its_source_calls_busy_is_not_asked_about_in_a_loop() {
+    let busy = registering().with(busy_seen(100));
+    check(&busy, None, BUSY, 101, "wait until 160");
+    check(&busy, None, BUSY, 160, "Deregister because Interrupted");
+}
+
+#[test]
 fn only_what_a_runner_did_itself_counts_as_an_attempt() {
-    let uncounted: Vec<&str> = Reason::CODES.into_iter().filter(|code| !counts_as_attempt(code)).collect();
+    let uncounted: Vec<&str> = Reason::CODES.into_iter().filter(|code| !counts_as_attempt(code, 1)).collect();
     assert_eq!(
         uncounted,
         [
@@ -402,6 +409,8 @@ fn only_what_a_runner_did_itself_counts_as_an_attempt() {
             "Deleted"
         ]
     );
+    let counts = |ordinal| counts_as_attempt("IdleRemoved", ordinal);
+    assert_eq!([1, 2, 3, 4].map(counts), [false, false, true, true]);
     let at_once: Vec<&str> = Reason::CODES.into_iter().filter(|code| !pauses_the_next(code)).collect();
     assert_eq!(at_once, ["NoCapacity", "Unschedulable", "Surplus", "Deleted"]);
 }

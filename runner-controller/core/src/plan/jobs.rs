@@ -110,7 +110,8 @@ impl<'a> Pass<'a> {
                 pairing.occupations.get(runner.name.as_str()),
                 Some(Occupation::Busy | Occupation::Done { .. })
             );
-            let failed = !told && runner.start_sign().is_none() && counts_as_attempt(&teardown.code);
+            let counts = counts_as_attempt(&teardown.code, runner.ordinal);
+            let failed = !told && runner.start_sign().is_none() && counts;
             if failed && silent.iter().any(|other| other.name == runner.name) {
                 // It may have had the job: its source is asked first.
                 break;
@@ -119,7 +120,7 @@ impl<'a> Pass<'a> {
             if failed {
                 carried.failed = carried.failed.saturating_add(1);
             }
-            if failed || (!counts_as_attempt(&teardown.code) && pauses_the_next(&teardown.code)) {
+            if failed || (!counts && pauses_the_next(&teardown.code)) {
                 let before = if failed { carried.failed } else { runner.ordinal }.saturating_sub(1);
                 let pause = self.snapshot.setup.settings.retry_base.saturating_mul(1_i32 << before.min(16));
                 carried.retry_after = Some(saturating_add(teardown.at, pause.min(LONGEST_RETRY)));

@@ -138,7 +138,7 @@ fn a_partition_fails_calls_and_breaks_watches_until_it_ends() {
 }
 
 #[test]
-fn a_watch_ahead_of_a_restored_server_sees_nothing_until_the_server_has_caught_up() {
+fn after_a_restore_everything_is_listed_again_although_the_watches_ended_without_an_error() {
     run(async {
         let (server, _) = server();
         let (one, other) = (records(&server, "a").await, records(&server, "b").await);
@@ -150,8 +150,7 @@ fn a_watch_ahead_of_a_restored_server_sees_nothing_until_the_server_has_caught_u
         server.restore(&before);
         assert!(server.list("Runner").is_empty());
         other.create_runner(&new_runner("r4"), stint::clock::now()).await.unwrap();
-        sleep(LONG).await;
-        assert!(one.runner("r1").is_some() && one.runner("r4").is_none());
+        until(|| one.runner("r1").is_none() && one.runner("r4").is_some()).await;
     });
 }
 
@@ -168,6 +167,18 @@ fn a_watch_of_a_server_restored_with_raised_versions_lists_again() {
         until(|| one.runner("lost").is_none() && one.runner("kept").is_some()).await;
         other.create_runner(&new_runner("new"), stint::clock::now()).await.unwrap();
         until(|| one.runner("new").is_some()).await;
+    });
+}
+
+#[test]
+fn a_write_that_is_never_answered_fails() {
+    run(async {
+        let (server, script) = server();
+        let records = records(&server, "a").await;
+        script.next(Verb::Create, "RunnerJob", Verdict::Hang { carried_out: true, until: None });
+        let asked = Instant::now();
+        let failed = records.tell(&told("1", "d1", JobAction::Queued)).await.unwrap_err();
+        assert_eq!((failed.kind, asked.elapsed().as_secs()), (CallErrorKind::Unavailable, 15));
     });
 }
 
