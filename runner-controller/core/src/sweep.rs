@@ -20,6 +20,14 @@ pub const SETTLE: SignedDuration = SignedDuration::from_secs(30);
 pub const LATE: SignedDuration = SignedDuration::from_mins(2);
 /// The pause before the list is read again after something was recovered: more may have been lost meanwhile.
 pub const AGAIN: SignedDuration = SignedDuration::from_secs(5);
+/// The pause before a delivery is tried again that could not be read or stored; it doubles with each failure, up to
+/// [`RETRY_AT_MOST`], so that what fails for days does not use up the calls that others need.
+pub const RETRY: SignedDuration = SignedDuration::from_secs(15);
+/// The longest of these pauses.
+pub const RETRY_AT_MOST: SignedDuration = SignedDuration::from_hours(1);
+/// How long a delivery must have been unknown to its source before it is taken for gone: a single such answer may come
+/// from a server that has not heard of it yet.
+pub const GONE_AFTER: SignedDuration = SignedDuration::from_mins(5);
 /// How far back deliveries are read where every one is, and none was ever read before: what was queued earlier is found
 /// among the source's queued jobs.
 const FIRST_READ: SignedDuration = SignedDuration::from_hours(1);
@@ -73,6 +81,9 @@ pub struct Due {
 pub struct Sweep {
     wanted: Wanted,
     cursor: Option<Timestamp>,
+    /// Every attempt made before this is in `known` or of no use any more: this process need not list it again, even where
+    /// the cursor waits for one that is open.
+    listed_to: Option<Timestamp>,
     known: BTreeMap<String, Known>,
     listing: Option<Listing>,
     /// When the last list that was read to its end was begun.
@@ -89,6 +100,11 @@ struct Known {
     delivered: bool,
     action: Option<JobAction>,
     settled: bool,
+    failures: u32,
+    /// After a failure: not to be tried again before this.
+    retry_at: Option<Timestamp>,
+    /// Since when its source has answered that it does not know it.
+    missing_since: Option<Timestamp>,
 }
 
 /// A list that is being read.
@@ -104,7 +120,15 @@ struct Listing {
 impl Sweep {
     /// A sweep that goes on from the cursor of an earlier one, if there was one.
     pub fn new(wanted: Wanted, cursor: Option<Timestamp>) -> Self {
-        Self { wanted, cursor, known: BTreeMap::new(), listing: None, swept_at: None, found: false }
+        Self {
+            wanted,
+            cursor,
+            listed_to: None,
+            known: BTreeMap::new(),
+            listing: None,
+            swept_at: None,
+            found: false,
+        }
     }
 
     /// Every delivery made before this moment is accounted for.
@@ -132,7 +156,7 @@ impl Sweep {
             (Wanted::All, None) => FIRST_READ,
             (Wanted::All, Some(_)) | (Wanted::Lost, _) => WINDOW,
         };
-        let from = saturating_add(now, -back).max(self.cursor.unwrap_or(Timestamp::MIN));
+        let from = saturating_add(now, -back).max(self.listed_from());
         self.listing = Some(Listing { began: now, from, next: Page::Newest, newest: None });
     }
 
@@ -152,7 +176,8 @@ impl Sweep {
         // The list is in the order in which attempts ended, and none lasts longer than LATE: what stands below one that was
         // made so long before is older than that, too.
         let done = saturating_add(listing.from, -LATE);
-        let over = attempts.is_empty() || attempts.iter().any(|attempt| attempt.at < done);
+        // A page without any attempt ends nothing: what its source no longer shows may have stood there.
+        let over = attempts.iter().any(|attempt| attempt.at < done);
         listing.newest = attempts.iter().map(|attempt| attempt.at).chain(listing.newest).max();
         for attempt in attempts.into_iter().filter(|attempt| attempt.at >= listing.from) {
             let seen = (attempt.at, attempt.id);
@@ -163,14 +188,18 @@ impl Sweep {
                 delivered: false,
                 action: attempt.action,
                 settled: false,
+                failures: 0,
+                retry_at: None,
+                missing_since: None,
             });
             known.first = known.first.min(attempt.at);
             known.latest = known.latest.max(seen);
             known.delivered |= attempt.delivered;
             known.action = known.action.or(attempt.action);
         }
-        match next.filter(|_| !over) {
-            Some(next) => listing.next = Page::Older(next),
+        // One that names itself as the next would be read for ever.
+        match next.map(Page::Older).filter(|next| !over && *next != listing.next) {
+            Some(next) => listing.next = next,
             None => {
                 self.swept_at = Some(listing.began);
                 let newest = listing.newest;
@@ -180,17 +209,18 @@ impl Sweep {
         }
     }
 
-    /// The deliveries that are to be read now, the most urgent first: jobs that may still be queued before news of those
-    /// that have runners, and both before what is a day old; the oldest of each first.
+    /// The deliveries that are to be read now, the most urgent first: those that failed less often, so that the ones that
+    /// fail do not keep others waiting; of these, jobs that may still be queued before news of those that have runners, and
+    /// both before what is a day old; the oldest of each first.
     pub fn due(&self, now: Timestamp) -> Vec<Due> {
-        let mut due: Vec<(u8, Timestamp, &String, u64)> = self
+        let mut due: Vec<(u32, u8, Timestamp, &String, u64)> = self
             .known
             .iter()
-            .filter(|(_, known)| self.is_open(known) && self.settles_at(known) <= now)
-            .map(|(guid, known)| (urgency(known, now), known.first, guid, known.latest.1))
+            .filter(|(_, known)| self.is_open(known) && self.due_at(known) <= now)
+            .map(|(guid, known)| (known.failures, urgency(known, now), known.first, guid, known.latest.1))
             .collect();
         due.sort();
-        due.into_iter().map(|(_, _, guid, id)| Due { guid: guid.clone(), id }).collect()
+        due.into_iter().map(|(_, _, _, guid, id)| Due { guid: guid.clone(), id }).collect()
     }
 
     /// Notes that a delivery was read and stored, or is of no use.
@@ -199,6 +229,29 @@ impl Sweep {
             known.settled = true;
             self.found = true;
         }
+    }
+
+    /// Notes that a delivery could not be read or stored: it is tried again after a pause.
+    pub fn failed(&mut self, guid: &str, now: Timestamp) {
+        if let Some(known) = self.known.get_mut(guid) {
+            let pause = RETRY.saturating_mul(1_i32 << known.failures.min(10)).min(RETRY_AT_MOST);
+            known.failures = known.failures.saturating_add(1);
+            known.retry_at = Some(saturating_add(now, pause));
+        }
+    }
+
+    /// Notes that the source does not know a delivery, which settles it once that was so for long enough. Answers whether
+    /// it did; otherwise it is tried again.
+    pub fn missing(&mut self, guid: &str, now: Timestamp) -> bool {
+        let Some(known) = self.known.get_mut(guid) else { return true };
+        let since = *known.missing_since.get_or_insert(now);
+        let gone = now.duration_since(since) >= GONE_AFTER;
+        if gone {
+            self.settle(guid);
+        } else {
+            self.failed(guid, now);
+        }
+        gone
     }
 
     /// When the list is to be read again, where that is every `period` while all is well.
@@ -212,7 +265,7 @@ impl Sweep {
     /// When there is something to do at the latest.
     pub fn next(&self, period: SignedDuration, now: Timestamp) -> Timestamp {
         let open = self.known.values().filter(|known| self.is_open(known));
-        open.map(|known| self.settles_at(known)).chain([self.list_at(period, now)]).min().unwrap_or(now)
+        open.map(|known| self.due_at(known)).chain([self.list_at(period, now)]).min().unwrap_or(now)
     }
 
     /// Whether a delivery is still to be read.
@@ -232,6 +285,16 @@ impl Sweep {
         }
     }
 
+    /// When an open one is to be read.
+    fn due_at(&self, known: &Known) -> Timestamp {
+        self.settles_at(known).max(known.retry_at.unwrap_or(Timestamp::MIN))
+    }
+
+    /// Attempts made before this need not be listed.
+    fn listed_from(&self) -> Timestamp {
+        self.cursor.max(self.listed_to).unwrap_or(Timestamp::MIN)
+    }
+
     /// Moves the cursor as far as everything is accounted for. Never by our own clock, which may be ahead.
     fn advance(&mut self, newest: Option<Timestamp>, now: Timestamp) {
         let kept_from = saturating_add(now, -WINDOW);
@@ -239,13 +302,14 @@ impl Sweep {
         self.known.retain(|_, known| known.latest.0 >= kept_from);
         let open = self.known.values().filter(|known| self.is_open(known)).map(|known| known.first).min();
         let to = newest.map(|newest| saturating_add(newest, -LATE));
+        self.listed_to = self.listed_to.max(to);
         let to = to.map(|to| open.map_or(to, |open| open.min(to)));
         self.cursor = self.cursor.max(to);
-        let cursor = self.cursor.unwrap_or(Timestamp::MIN);
+        let listed_from = self.listed_from();
         let gone: Vec<String> = self
             .known
             .iter()
-            .filter(|(_, known)| known.latest.0 < cursor && !self.is_open(known))
+            .filter(|(_, known)| known.latest.0 < listed_from && !self.is_open(known))
             .map(|(guid, _)| guid.clone())
             .collect();
         for guid in gone {

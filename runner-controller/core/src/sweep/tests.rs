@@ -132,6 +132,69 @@ fn the_list_is_read_back_to_the_cursor_and_no_further() {
 }
 
 #[test]
+fn while_one_stays_open_only_what_is_new_is_listed_again() {
+    let mut sweep = listed(Wanted::Lost, &[brought(2, "b", 50_000), lost(1, "a", 0)], 50_000);
+    assert_eq!(sweep.cursor(), Some(at(BASE)));
+    let now = at(BASE + 50_060);
+    sweep.begin(now);
+    sweep.listed(vec![brought(3, "c", 50_050), brought(2, "b", 50_000)], Some("v2".to_owned()), now);
+    assert_eq!(sweep.page(), Some(&Page::Older("v2".to_owned())));
+    // What stands before the end of the last list is known.
+    sweep.listed(vec![brought(9, "z", 49_000)], Some("v3".to_owned()), now);
+    assert_eq!(sweep.page(), None);
+    assert_eq!((sweep.cursor(), due(&sweep, 50_060)), (Some(at(BASE)), vec!["a".to_owned()]));
+    // A new process has only the cursor.
+    let mut anew = Sweep::new(Wanted::Lost, sweep.cursor());
+    anew.begin(now);
+    anew.listed(vec![brought(9, "z", 49_000)], Some("v3".to_owned()), now);
+    assert_eq!(anew.page(), Some(&Page::Older("v3".to_owned())));
+}
+
+#[test]
+fn one_that_fails_waits_longer_each_time_and_behind_the_others() {
+    let completed = Attempt { action: Some(JobAction::Completed), ..lost(2, "b", 0) };
+    let mut sweep = listed(Wanted::Lost, &[completed, lost(1, "a", 0)], 100);
+    let mut second = 100;
+    let mut pauses = Vec::new();
+    for _ in 0..10 {
+        sweep.failed("a", at(BASE + second));
+        let pause = (1..).find(|pause| due(&sweep, second + pause).contains(&"a".to_owned())).unwrap();
+        pauses.push(pause);
+        second += pause;
+        assert_eq!(due(&sweep, second), ["b", "a"], "news comes before what fails");
+    }
+    assert_eq!(pauses, [15, 30, 60, 120, 240, 480, 960, 1_920, 3_600, 3_600]);
+    sweep.settle("b");
+    sweep.failed("a", at(BASE + second));
+    let next = sweep.next(SignedDuration::from_hours(48), at(BASE + second));
+    assert_eq!(next, at(BASE + second) + RETRY_AT_MOST);
+}
+
+#[test]
+fn one_that_its_source_does_not_know_is_given_up_after_minutes() {
+    let mut sweep = listed(Wanted::Lost, &[lost(1, "a", 0)], 100);
+    let gone = 100 + GONE_AFTER.as_secs();
+    assert!(!sweep.missing("a", at(BASE + 100)));
+    assert!(!sweep.missing("a", at(BASE + gone - 1)));
+    assert_eq!(sweep.outstanding(), 1);
+    assert!(sweep.missing("a", at(BASE + gone)));
+    assert_eq!(sweep.outstanding(), 0);
+}
+
+#[test]
+fn an_empty_page_ends_the_list_only_where_no_next_one_is_named() {
+    let mut sweep = Sweep::new(Wanted::Lost, None);
+    let now = at(BASE + 100);
+    sweep.begin(now);
+    sweep.listed(vec![], Some("v2".to_owned()), now);
+    assert_eq!(sweep.page(), Some(&Page::Older("v2".to_owned())));
+    sweep.listed(vec![lost(1, "a", 0)], Some("v3".to_owned()), now);
+    sweep.listed(vec![], Some("v3".to_owned()), now);
+    assert_eq!(sweep.page(), None, "a page that names itself is the last");
+    assert_eq!(due(&sweep, 100), ["a"]);
+}
+
+#[test]
 fn nothing_outside_the_window_is_read() {
     let first = WINDOW.as_secs();
     let sweep = listed(Wanted::Lost, &[lost(2, "in", -first + 100), lost(1, "out", -first - 1)], 0);
@@ -209,7 +272,7 @@ proptest! {
         let mut settled: BTreeSet<String> = BTreeSet::new();
         let mut second = 0;
         // In the end all goes well for long enough.
-        let calm = [(4_200, 3, 0), (60, 3, 0), (60, 3, 0), (60, 3, 0)];
+        let calm = [(4_200, 3, 0), (3_600, 3, 0), (60, 3, 0), (60, 3, 0), (60, 3, 0)];
         for (pause, size, trouble) in steps.into_iter().chain(calm) {
             second += pause;
             let now = at(BASE + second + skew);
@@ -229,6 +292,7 @@ proptest! {
             }
             for (index, due) in sweep.due(now).into_iter().enumerate() {
                 if trouble == 3 && index % 2 == 0 {
+                    sweep.failed(&due.guid, now);
                     continue;
                 }
                 sweep.settle(&due.guid);

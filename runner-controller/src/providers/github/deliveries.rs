@@ -4,6 +4,7 @@
 //! A hook is named by its path, such as `app/hook` or `orgs/acme/hooks/1`.
 
 use http::{StatusCode, Uri, header};
+use jiff::Timestamp;
 use runner_core::job::JobAction;
 use runner_core::setup::Scope;
 use runner_core::sweep::{Attempt, Page};
@@ -151,12 +152,26 @@ fn read_page(answer: &Answer) -> CallResult<DeliveryPage> {
     let listed: Vec<wire::ListedDelivery> = answer.read()?;
     let link = answer.headers.get(header::LINK).and_then(|link| link.to_str().ok());
     Ok(DeliveryPage {
-        attempts: listed.into_iter().filter_map(attempt).collect(),
+        attempts: attempts(listed).map_err(|problem| answer.unreadable(&problem))?,
         next: link.and_then(next_cursor),
     })
 }
 
-fn attempt(listed: wire::ListedDelivery) -> Option<Attempt> {
+/// The attempts of a page. One whose time cannot be read is given that of the attempt listed before it, or after it where
+/// there is none, so that it is not lost: the list is in their order.
+fn attempts(listed: Vec<wire::ListedDelivery>) -> Result<Vec<Attempt>, String> {
+    let time = |one: &wire::ListedDelivery| one.delivered_at.as_deref()?.parse::<Timestamp>().ok();
+    let mut near = listed.iter().find_map(time);
+    let mut all = Vec::with_capacity(listed.len());
+    for one in listed {
+        near = time(&one).or(near);
+        let at = near.ok_or_else(|| format!("delivered_at of delivery {} is no time", one.id))?;
+        all.push(attempt(one, at));
+    }
+    Ok(all)
+}
+
+fn attempt(listed: wire::ListedDelivery, at: Timestamp) -> Attempt {
     let action = match (listed.event.as_str(), listed.action.as_deref()) {
         ("workflow_job", Some("queued")) => Some(JobAction::Queued),
         ("workflow_job", Some("waiting")) => Some(JobAction::Waiting),
@@ -164,13 +179,13 @@ fn attempt(listed: wire::ListedDelivery) -> Option<Attempt> {
         ("workflow_job", Some("completed")) => Some(JobAction::Completed),
         (_, _) => None,
     };
-    Some(Attempt {
+    Attempt {
         id: listed.id,
         guid: listed.guid,
-        at: listed.delivered_at.parse().ok()?,
+        at,
         delivered: (200..300).contains(&listed.status_code),
         action,
-    })
+    }
 }
 
 /// The cursor of the next page, from a header such as `<https://…/deliveries?per_page=100&cursor=v1_12>; rel="next"`.
@@ -197,6 +212,26 @@ mod tests {
         ] {
             assert_eq!(leads_to(url, "acme"), expect, "{url}");
         }
+    }
+
+    #[test]
+    fn an_attempt_without_a_time_is_taken_to_be_as_old_as_its_neighbour() {
+        let listed = |times: &[&str]| {
+            let ids = (1..).zip(times);
+            let all: Vec<serde_json::Value> = ids
+                .map(|(id, at)| {
+                    serde_json::json!({
+                        "id": id, "guid": id.to_string(), "delivered_at": at, "event": "workflow_job", "action": "queued"
+                    })
+                })
+                .collect();
+            let read = attempts(serde_json::from_value(all.into()).unwrap());
+            read.map(|all| all.iter().map(|one| one.at.to_string()).collect::<Vec<_>>())
+        };
+        let (late, early) = ("2026-01-01T00:00:02Z", "2026-01-01T00:00:01Z");
+        assert_eq!(listed(&["", late, "soon", early]).unwrap(), [late, late, late, early]);
+        assert!(listed(&["soon"]).unwrap_err().contains("delivery 1"));
+        assert!(listed(&[]).unwrap().is_empty());
     }
 
     #[test]

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use jiff::fmt::rfc2822;
 use serde::de::DeserializeOwned;
 
-use super::rate_limits::{number, reset, text};
+use super::rate_limits::{date, number, reset, text};
 use super::wire::Refusal;
 use crate::ports::{CallError, CallErrorKind, CallResult};
 use crate::telemetry::redact;
@@ -22,6 +22,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
 const WORDS: usize = 300;
 
 /// One call.
+#[derive(Clone)]
 pub(super) struct Call {
     /// What it does, for people.
     pub(super) what: &'static str,
@@ -150,8 +151,7 @@ fn pause(status: StatusCode, headers: &HeaderMap, words: &str) -> Option<Option<
     if status != StatusCode::FORBIDDEN && status != StatusCode::TOO_MANY_REQUESTS {
         return None;
     }
-    let date = text(headers, "date").and_then(|date| rfc2822::parse(date).ok());
-    let now = date.map_or_else(crate::clock::now, |date| date.timestamp());
+    let now = date(headers).unwrap_or_else(crate::clock::now);
     let until = |at: Timestamp| Duration::try_from(at.duration_since(now)).unwrap_or_default();
     let asked = match text(headers, "retry-after") {
         Some(value) => match value.trim().parse() {

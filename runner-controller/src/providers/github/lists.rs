@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use http::{StatusCode, header};
+use jiff::{SignedDuration, Timestamp};
 use runner_core::setup::Scope;
 use serde_json::{Value, json};
 
@@ -23,8 +24,13 @@ const MAX_REPOSITORY_PAGES: usize = 100;
 /// Pages that are read of runs and jobs: GitHub lists 1,000 where a filter is given.
 const MAX_PAGES: usize = 10;
 const ACTIONS_READ: &str = "needs the repository permission Actions: read";
-/// The most pages of a kind that are remembered.
-const MOST: usize = 5_000;
+/// The most pages of a kind that are remembered: those of the runs of 5,000 repositories.
+const MOST: usize = 25_000;
+/// How long a page keeps its place after it was read last: longer than any round of reading all of them, since a round
+/// in which each page took the place of another would find none of them.
+const KEPT: SignedDuration = SignedDuration::from_hours(2);
+/// The states of runs of which some job may be queued. One that runs or waits for an approval may have such jobs still.
+const OPEN: [&str; 5] = ["queued", "in_progress", "waiting", "pending", "requested"];
 
 /// What is remembered of lists.
 #[derive(Default)]
@@ -65,12 +71,12 @@ impl Lists {
         Ok(all)
     }
 
-    /// The runs of a repository of which some job may be queued. One that is `in_progress` may have such jobs still.
+    /// The runs of a repository of which some job may be queued.
     pub(super) async fn open_runs(&self, access: &Access, repository: &str) -> CallResult<Vec<OpenRun>> {
         let scope = Scope::Repository(repository.to_owned());
         let base = repository_path(repository)?;
         let mut all: Vec<OpenRun> = Vec::new();
-        for status in ["queued", "in_progress"] {
+        for status in OPEN {
             for page in 1..=MAX_PAGES {
                 let path = format!("{base}/actions/runs?status={status}&per_page={PAGE}&page={page}");
                 let read = |answer: &Answer| {
@@ -140,6 +146,21 @@ struct Known<T> {
     tag: String,
     read: Arc<T>,
     last: bool,
+    /// When it was read last, or found not to have changed.
+    used_at: Timestamp,
+}
+
+/// Whether a page may be remembered beside at most `most` others. Where there is no room, the one goes that was not read
+/// for the longest time, if that is long enough.
+fn has_room<T>(known: &mut HashMap<String, Known<T>>, key: &str, most: usize, now: Timestamp) -> bool {
+    if known.len() < most || known.contains_key(key) {
+        return true;
+    }
+    let oldest = known.iter().min_by_key(|(_, page)| page.used_at);
+    match oldest.filter(|(_, page)| now.duration_since(page.used_at) >= KEPT).map(|(key, _)| key.clone()) {
+        Some(oldest) => known.remove(&oldest).is_some(),
+        None => false,
+    }
 }
 
 /// Pages that were read.
@@ -187,27 +208,46 @@ impl<T> Remembered<T> {
                 let fresh = Arc::new(fresh);
                 let tag = answer.headers.get(header::ETAG).and_then(|tag| tag.to_str().ok());
                 let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-                if known.len() >= MOST && !known.contains_key(&key) {
-                    known.clear();
-                }
+                let used_at = crate::clock::now();
                 match tag {
-                    Some(tag) => {
+                    Some(tag) if has_room(&mut known, &key, MOST, used_at) => {
                         let read = Arc::clone(&fresh);
-                        known.insert(key, Known { tag: tag.to_owned(), read, last });
+                        known.insert(key, Known { tag: tag.to_owned(), read, last, used_at });
                     }
-                    None => drop(known.remove(&key)),
+                    Some(_) | None => drop(known.remove(&key)),
                 }
                 Ok((fresh, last))
             }
             StatusCode::NOT_MODIFIED => {
-                let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-                match known.get(&key) {
-                    Some(known) => Ok((Arc::clone(&known.read), known.last)),
+                let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+                match known.get_mut(&key) {
+                    Some(known) => {
+                        known.used_at = crate::clock::now();
+                        Ok((Arc::clone(&known.read), known.last))
+                    }
                     // It made room for others meanwhile; the next call asks without a tag.
                     None => Err(answer.unreadable("nothing is remembered of what has not changed")),
                 }
             }
             _ => Err(answer.error(remedy)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_there_is_no_room_the_page_goes_that_nobody_reads_any_more() {
+        let at = |hours| Timestamp::UNIX_EPOCH + SignedDuration::from_hours(hours);
+        let page = |hours| Known { tag: String::new(), read: Arc::new(()), last: true, used_at: at(hours) };
+        let mut known = HashMap::from([("old".to_owned(), page(0)), ("new".to_owned(), page(1))]);
+        assert!(has_room(&mut known, "third", 3, at(2)), "room is left");
+        assert!(!has_room(&mut known, "third", 2, at(1)), "each is still read");
+        assert!(has_room(&mut known, "new", 2, at(1)), "it is known");
+        assert_eq!(known.len(), 2);
+        assert!(has_room(&mut known, "third", 2, at(2)));
+        assert_eq!(known.keys().collect::<Vec<_>>(), ["new"]);
     }
 }

@@ -173,7 +173,8 @@ pub(super) struct Hook {
 pub(super) struct ListedDelivery {
     pub(super) id: u64,
     pub(super) guid: String,
-    pub(super) delivered_at: String,
+    #[serde(default)]
+    pub(super) delivered_at: Option<String>,
     #[serde(default)]
     pub(super) status_code: u16,
     pub(super) event: String,

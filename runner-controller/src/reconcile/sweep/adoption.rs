@@ -14,7 +14,8 @@ use crate::execute::Outside;
 use crate::intake::recovered::{self, Recovered};
 use crate::ports::{CallErrorKind, CallResult, Provider, RepositorySeen, Stored};
 
-/// How often all repositories are looked through; the first time at once.
+/// The pause between two looks through all repositories; the first comes at once. From the end of one, since with many
+/// repositories a look takes longer than this.
 const EVERY: SignedDuration = SignedDuration::from_mins(15);
 /// Repositories that are looked through before anything else of the source gets its turn.
 const REPOSITORIES: usize = 20;
@@ -22,8 +23,8 @@ const REPOSITORIES: usize = 20;
 /// Where the look through a source's repositories is.
 #[derive(Default)]
 pub(super) struct Adoption {
-    /// When the present or last round began.
-    began: Option<Timestamp>,
+    /// When the last round ended; `None`: none did yet.
+    ended: Option<Timestamp>,
     /// Repositories that it has not come to yet.
     queue: VecDeque<String>,
     /// Those that could not be read in it and get one more chance.
@@ -41,12 +42,12 @@ impl Adoption {
     ) -> Timestamp {
         let now = clock::now();
         if self.queue.is_empty() {
-            let due = self.began.map_or(now, |began| add(began, EVERY));
+            let due = self.ended.map_or(now, |ended| add(ended, EVERY));
             if due > now {
                 return due;
             }
             match repositories(source, provider, complaints).await {
-                Ok(queue) => *self = Self { began: Some(now), queue, failed: BTreeSet::new() },
+                Ok(queue) => *self = Self { ended: None, queue, failed: BTreeSet::new() },
                 Err(again) => return again,
             }
         }
@@ -92,7 +93,12 @@ impl Adoption {
                 "source {name}: {adopted} queued jobs that nothing was told of"
             );
         }
-        if self.queue.is_empty() { self.began.map_or(next, |began| add(began, EVERY)) } else { next }
+        if !self.queue.is_empty() {
+            return next;
+        }
+        let ended = clock::now();
+        self.ended = Some(ended);
+        add(ended, EVERY)
     }
 }
 
