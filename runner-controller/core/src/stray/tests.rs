@@ -135,6 +135,8 @@ fn a_name_without_our_mark_is_told_and_never_touched() {
         assert!(decided.foreign.iter().all(|one| one.origin == origin), "{decided:?}");
         let text = decided.foreign.first().unwrap().to_string();
         assert!(text.contains(OWN) && text.contains(origin.as_deref().unwrap_or("mark")), "{text}");
+        let later = Foreign { example: "another".to_owned(), count: 7, ..decided.foreign[0].clone() };
+        assert_eq!(later.to_string(), text, "what changes all the time would be written to a status each time");
     }
 }
 
