@@ -36,7 +36,7 @@ fn registration(name: &str, origin: Option<&str>, first_seen: i64) -> FoundRegis
 }
 
 fn found(machines: Vec<FoundMachine>, registrations: Vec<FoundRegistration>) -> Findings {
-    Findings { machines, all_machines: true, credentials: Vec::new(), registrations }
+    Findings { machines, all_machines: true, all_pods: true, credentials: Vec::new(), registrations }
 }
 
 fn look(found: &Findings, known: Known, now: i64) -> Remedies {
@@ -190,6 +190,12 @@ fn a_credential_alone_goes_at_once() {
     let mut findings = Findings { credentials: vec![name.clone()], ..found(Vec::new(), Vec::new()) };
     assert_eq!(show(&look(&findings, Known::Nothing, 1)), [format!("DeleteCredential {name}")]);
     assert_eq!(look(&findings, Known::Reserved, 1), Remedies::default());
+    findings.all_pods = false;
+    assert_eq!(show(&look(&findings, Known::Nothing, 1)), Vec::<String>::new(), "a pod may mount it");
+    findings.all_pods = true;
+    findings.machines.push(FoundMachine { mark: None, group: None, ..machine("1", OWN) });
+    assert_eq!(show(&look(&findings, Known::Nothing, 1)), Vec::<String>::new(), "a pod of the name mounts it");
+    findings.machines.clear();
     // A machine that is not running yet may still mount it.
     findings.machines.push(machine("1", OWN));
     assert_eq!(show(&look(&findings, Known::Nothing, 1)), [format!("Adopt {name}")]);
