@@ -80,6 +80,8 @@ pub struct Findings {
     pub machines: Vec<FoundMachine>,
     /// Whether every pod and every place's groups could be listed. If not, a registration may have a machine.
     pub all_machines: bool,
+    /// Whether every pod could be listed. If not, a credential may be mounted.
+    pub all_pods: bool,
     /// Names of runners for which a credential is stored.
     pub credentials: Vec<String>,
     /// Registrations.
@@ -149,6 +151,8 @@ pub fn decide(own: Own<'_>, found: &Findings, known: impl Fn(&str) -> Known, now
     let mut sightings = Sightings::new(own);
     let mut with_machine: BTreeSet<&str> = BTreeSet::new();
     let registered = own_registrations(own, &found.registrations);
+    // Marked or not: whatever has the name may mount the credential of that name.
+    let named: BTreeSet<&str> = found.machines.iter().map(|machine| machine.runner.as_str()).collect();
     for machine in &found.machines {
         let known = known(&machine.runner);
         let Some(mark) = machine.mark.as_ref().filter(|mark| mark.origin == own.origin) else {
@@ -178,8 +182,8 @@ pub fn decide(own: Own<'_>, found: &Findings, known: impl Fn(&str) -> Known, now
             Known::Recorded(_) => {}
         }
     }
-    for runner in &found.credentials {
-        if matches!(known(runner), Known::Nothing) && !with_machine.contains(runner.as_str()) {
+    for runner in found.credentials.iter().filter(|_| found.all_pods) {
+        if matches!(known(runner), Known::Nothing) && !named.contains(runner.as_str()) {
             decided.remedies.push(Remedy::DeleteCredential { runner: runner.clone() });
         }
     }

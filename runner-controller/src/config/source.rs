@@ -170,6 +170,9 @@ pub struct SourceStatus {
     /// The problem, in one line with the remedy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
+    /// What people should know of the document although it is in use, as that another installation is in its way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub advisory: Option<String>,
     /// By hook: every delivery that GitHub made before this moment is accounted for.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub swept: BTreeMap<String, String>,

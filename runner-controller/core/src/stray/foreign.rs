@@ -59,9 +59,10 @@ pub enum Way {
     SameLabels,
 }
 
+/// Without the example and the count: the text is written to a status, and those change all the time.
 impl fmt::Display for Foreign {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Foreign { document, name, way, origin, installation, own, example, count } = self;
+        let Foreign { document, name, way, origin, installation, own, .. } = self;
         let what = match document {
             Document::Source => "registered there",
             Document::Place => "there as container groups",
@@ -70,7 +71,7 @@ impl fmt::Display for Foreign {
             Some(origin) => format!("of another installation, of origin {origin}"),
             None => "without the mark of any installation".to_owned(),
         };
-        write!(f, "{} {name}: {count} runners {what}, such as {example}, ", document.as_str())?;
+        write!(f, "{} {name}: runners {what} ", document.as_str())?;
         match way {
             Way::SameId => write!(
                 f,

@@ -36,7 +36,7 @@ fn registration(name: &str, origin: Option<&str>, first_seen: i64) -> FoundRegis
 }
 
 fn found(machines: Vec<FoundMachine>, registrations: Vec<FoundRegistration>) -> Findings {
-    Findings { machines, all_machines: true, credentials: Vec::new(), registrations }
+    Findings { machines, all_machines: true, all_pods: true, credentials: Vec::new(), registrations }
 }
 
 fn look(found: &Findings, known: Known, now: i64) -> Remedies {
@@ -135,6 +135,8 @@ fn a_name_without_our_mark_is_told_and_never_touched() {
         assert!(decided.foreign.iter().all(|one| one.origin == origin), "{decided:?}");
         let text = decided.foreign.first().unwrap().to_string();
         assert!(text.contains(OWN) && text.contains(origin.as_deref().unwrap_or("mark")), "{text}");
+        let later = Foreign { example: "another".to_owned(), count: 7, ..decided.foreign[0].clone() };
+        assert_eq!(later.to_string(), text, "what changes all the time would be written to a status each time");
     }
 }
 
@@ -188,6 +190,12 @@ fn a_credential_alone_goes_at_once() {
     let mut findings = Findings { credentials: vec![name.clone()], ..found(Vec::new(), Vec::new()) };
     assert_eq!(show(&look(&findings, Known::Nothing, 1)), [format!("DeleteCredential {name}")]);
     assert_eq!(look(&findings, Known::Reserved, 1), Remedies::default());
+    findings.all_pods = false;
+    assert_eq!(show(&look(&findings, Known::Nothing, 1)), Vec::<String>::new(), "a pod may mount it");
+    findings.all_pods = true;
+    findings.machines.push(FoundMachine { mark: None, group: None, ..machine("1", OWN) });
+    assert_eq!(show(&look(&findings, Known::Nothing, 1)), Vec::<String>::new(), "a pod of the name mounts it");
+    findings.machines.clear();
     // A machine that is not running yet may still mount it.
     findings.machines.push(machine("1", OWN));
     assert_eq!(show(&look(&findings, Known::Nothing, 1)), [format!("Adopt {name}")]);
