@@ -96,6 +96,7 @@ impl Agent {
         }
         self.report("job-completed").await;
         if fate == Some(AgentFate::HangsAfterJob) {
+            self.agents.board.troubled(Duration::ZERO);
             std::future::pending::<()>().await;
         }
         pause(self.chance.between(200, 1_500)).await;

@@ -51,6 +51,8 @@ impl Board {
             | Fault::While { .. }
             | Fault::Killed { .. }
             | Fault::WatchesExpire { .. }
+            | Fault::Restored { .. }
+            | Fault::Emptied { .. }
             | Fault::Group { .. }
             | Fault::Agent { .. }
             | Fault::Webhooks { .. }
@@ -117,6 +119,8 @@ impl Board {
             | Fault::Write { .. }
             | Fault::Killed { .. }
             | Fault::WatchesExpire { .. }
+            | Fault::Restored { .. }
+            | Fault::Emptied { .. }
             | Fault::Group { .. }
             | Fault::Agent { .. }
             | Fault::Webhooks { .. }
@@ -127,6 +131,41 @@ impl Board {
     /// Whether this is in trouble right now.
     pub fn is(&self, trouble: Trouble) -> bool {
         self.now().any(|now| now == trouble)
+    }
+
+    /// When records were last lost of what goes on, if they were by now.
+    pub fn records_lost(&self) -> Option<Duration> {
+        let now = self.clock.passed();
+        let lost = self.faults.iter().filter_map(|fault| match fault {
+            Fault::Restored { at, .. } | Fault::Emptied { at } => Some(Duration::from_secs(*at)),
+            Fault::Write { .. }
+            | Fault::While { .. }
+            | Fault::Killed { .. }
+            | Fault::WatchesExpire { .. }
+            | Fault::Group { .. }
+            | Fault::Agent { .. }
+            | Fault::Webhooks { .. }
+            | Fault::Stolen { .. } => None,
+        });
+        lost.filter(|at| *at <= now).max()
+    }
+
+    /// By how much the controller's clock is ever wrong, in seconds.
+    pub fn clock_error(&self) -> u64 {
+        let wrong = self.faults.iter().filter_map(|fault| match fault {
+            Fault::While { what: Trouble::Clock(by), .. } => Some(by.unsigned_abs()),
+            Fault::While { .. }
+            | Fault::Write { .. }
+            | Fault::Killed { .. }
+            | Fault::WatchesExpire { .. }
+            | Fault::Restored { .. }
+            | Fault::Emptied { .. }
+            | Fault::Group { .. }
+            | Fault::Agent { .. }
+            | Fault::Webhooks { .. }
+            | Fault::Stolen { .. } => None,
+        });
+        wrong.sum()
     }
 
     /// The plan.
@@ -159,10 +198,19 @@ impl Board {
         let now = self.clock.passed();
         let planned = self.faults.iter().filter_map(|fault| match fault {
             Fault::While { from, lasts, .. } if *from <= now.as_secs() => Some(from + lasts),
-            Fault::Killed { at } | Fault::WatchesExpire { at } if *at <= now.as_secs() => Some(*at),
+            Fault::Killed { at }
+            | Fault::WatchesExpire { at }
+            | Fault::Restored { at, .. }
+            | Fault::Emptied { at }
+                if *at <= now.as_secs() =>
+            {
+                Some(*at)
+            }
             Fault::While { .. }
             | Fault::Killed { .. }
             | Fault::WatchesExpire { .. }
+            | Fault::Restored { .. }
+            | Fault::Emptied { .. }
             | Fault::Write { .. }
             | Fault::Group { .. }
             | Fault::Agent { .. }

@@ -141,6 +141,18 @@ pub enum Fault {
         /// The second.
         at: u64,
     },
+    /// The cluster's store is put back at this second to what it held so many seconds before.
+    Restored {
+        /// The second.
+        at: u64,
+        /// The seconds.
+        back: u64,
+    },
+    /// All records, pods and credentials are deleted at this second, as with their namespace; the documents are applied again.
+    Emptied {
+        /// The second.
+        at: u64,
+    },
     /// The n-th group to be created.
     Group {
         /// Which, from 1.
@@ -178,7 +190,10 @@ impl Fault {
     pub fn ends(&self) -> u64 {
         match self {
             Fault::While { from, lasts, .. } => from + lasts,
-            Fault::Killed { at } | Fault::WatchesExpire { at } => *at,
+            Fault::Killed { at }
+            | Fault::WatchesExpire { at }
+            | Fault::Restored { at, .. }
+            | Fault::Emptied { at } => *at,
             Fault::Write { .. }
             | Fault::Group { .. }
             | Fault::Agent { .. }
@@ -195,6 +210,10 @@ impl fmt::Display for Fault {
             Fault::While { what, from, lasts } => write!(f, "from second {from} for {lasts} s: {what:?}"),
             Fault::Killed { at } => write!(f, "at second {at}: the replica that acts is killed"),
             Fault::WatchesExpire { at } => write!(f, "at second {at}: all watches expire"),
+            Fault::Restored { at, back } => {
+                write!(f, "at second {at}: the cluster's store is put back by {back} s")
+            }
+            Fault::Emptied { at } => write!(f, "at second {at}: all records, pods and credentials are deleted"),
             Fault::Group { nth, fate } => write!(f, "container group {nth}: {fate:?}"),
             Fault::Agent { nth, fate } => write!(f, "agent {nth}: {fate:?}"),
             Fault::Webhooks { lost, twice, late } => {

@@ -9,8 +9,9 @@
 //!   a running container; faults that set the clock wrong widen bounds by the clock's error.
 //! - **I5** When faults stop, everything converges, and then nothing is written. No call comes before a Retry-After.
 //! - **I6** A busy runner is never deleted (looked at by `arm`, at each deletion).
-//! - **I7** Every credential is gone when its job has ended.
-//! - **I8** Every job that was accepted is run, or ends with a recorded reason.
+//! - **I7** Every credential is gone soon after its job has ended.
+//! - **I8** Every job that GitHub told of, whether or not that arrived, is on record within 2 min, or within 2 min after
+//!   trouble, as far as GitHub's rate allows; and it is run, or ends with a recorded reason.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -23,7 +24,6 @@ use stint::config::{self, convert};
 
 use crate::arm::Arm;
 use crate::board::Board;
-use crate::fault::{Fault, Trouble};
 use crate::github::{GitHub, Job, State};
 use crate::kubernetes::ApiServer;
 use crate::ledger::MemoryLedger;
@@ -31,8 +31,12 @@ use crate::scenario::Setup;
 
 /// How soon a group's deletion is asked for after its end.
 const DELETED_WITHIN: Duration = Duration::from_secs(60);
-/// The same after trouble.
-const DELETED_AFTER_TROUBLE: Duration = Duration::from_secs(300);
+/// How soon anything that is late is done after trouble.
+const AFTER_TROUBLE: Duration = Duration::from_secs(300);
+/// How soon a credential is gone after the end of its job.
+const CREDENTIAL_GONE_WITHIN: Duration = Duration::from_secs(180);
+/// How soon there is a record of a job that GitHub told of, or tried to.
+const HEARD_WITHIN: Duration = Duration::from_secs(120);
 /// The Secret of the source.
 pub const SOURCE_SECRET: &str = "acme-app";
 
@@ -60,6 +64,8 @@ impl Invariants {
         self.one_runner_per_job(&runners, &jobs);
         self.limits(&runners, &jobs);
         self.deletions();
+        self.credentials(&jobs);
+        self.hears_of_jobs();
     }
 
     fn violate(&self, invariant: &'static str, text: impl std::fmt::Display) {
@@ -122,16 +128,11 @@ impl Invariants {
 
     fn deletions(&self) {
         let now = self.board.clock.passed();
-        let trouble = self.board.last_trouble();
         for (name, group) in self.arm.seen() {
             let Some(stopped) = group.stopped_after.filter(|_| group.delete_asked.is_none()) else {
                 continue;
             };
-            let due = if trouble < stopped {
-                stopped + DELETED_WITHIN
-            } else {
-                (trouble + DELETED_AFTER_TROUBLE).max(stopped + DELETED_WITHIN)
-            };
+            let due = self.due(stopped, DELETED_WITHIN);
             if now > due {
                 self.violate(
                     "I3",
@@ -139,6 +140,56 @@ impl Invariants {
                 );
             }
         }
+    }
+
+    /// By when something must be done that is due so long after it began, and otherwise within 5 min after trouble.
+    fn due(&self, began: Duration, within: Duration) -> Duration {
+        let trouble = self.board.last_trouble();
+        let clock = Duration::from_secs(self.board.clock_error());
+        let after_trouble = if trouble < began { Duration::ZERO } else { trouble + AFTER_TROUBLE + clock };
+        after_trouble.max(began + within)
+    }
+
+    fn credentials(&self, jobs: &BTreeMap<u64, Job>) {
+        let now = self.board.clock.passed();
+        for job in jobs.values() {
+            let (Some((_, runner)), Some(over_at)) = (&job.runner, job.over_at) else { continue };
+            if now > self.due(over_at, CREDENTIAL_GONE_WITHIN) && self.server.get("Secret", runner).is_some()
+            {
+                self.violate(
+                    "I7",
+                    format_args!("the credential of {runner} is there, whose job ended at {over_at:?}"),
+                );
+            }
+        }
+    }
+
+    /// Of each job that GitHub told of, or tried to, there is a record soon.
+    fn hears_of_jobs(&self) {
+        let now = self.board.clock.passed();
+        let clock = Duration::from_secs(self.board.clock_error());
+        let told = self.github.told_of();
+        let trouble = self.board.last_trouble();
+        let known = self.known_jobs();
+        let unknown: Vec<&(u64, Duration)> = told.iter().filter(|(job, _)| !known.contains(job)).collect();
+        // Two deliveries for each job, at the rate at which they are read.
+        let rate = Duration::from_millis(200 * unknown.len() as u64);
+        for (job, at) in &unknown {
+            if self.board.records_lost().is_some_and(|lost| *at <= lost) {
+                continue;
+            }
+            if now > (*at).max(trouble) + HEARD_WITHIN + rate + clock {
+                self.violate("I8", format_args!("of job {job}, told at {at:?}, there is no record at {now:?}"));
+            }
+        }
+    }
+
+    fn known_jobs(&self) -> BTreeSet<u64> {
+        let mut known = BTreeSet::new();
+        self.server.each("RunnerJob", |_, job| {
+            known.extend(job.pointer("/spec/id").and_then(Value::as_str).and_then(|id| id.parse::<u64>().ok()));
+        });
+        known
     }
 
     /// What is left and must go before all has converged.
@@ -160,9 +211,17 @@ impl Invariants {
             left.extend(names.map(|name| format!("reservation {name}")));
         }
         let records = self.job_records();
-        for id in self.github.accepted() {
-            let over =
-                self.github.jobs().iter().any(|job| job.id == id && matches!(job.state, State::Over(_)));
+        let told: BTreeMap<u64, Duration> = self.github.told_of().into_iter().collect();
+        let jobs: BTreeMap<u64, Job> = self.github.jobs().into_iter().map(|job| (job.id, job)).collect();
+        let mut all = self.github.accepted();
+        all.extend(told.keys());
+        for id in all {
+            let over = jobs.get(&id).is_some_and(|job| matches!(job.state, State::Over(_)));
+            // Nothing tells again of one that was over when its record was lost.
+            let lost = |lost| told.get(&id).is_none_or(|told| *told <= lost);
+            if over && !records.contains_key(&id) && self.board.records_lost().is_some_and(lost) {
+                continue;
+            }
             let (state, reason) = records.get(&id).cloned().unwrap_or_default();
             let ended = if over { state == "Ended" } else { ["Refused", "GivenUp"].contains(&&*state) };
             if !ended || (!over && reason.is_empty()) {
@@ -192,27 +251,13 @@ impl Invariants {
 
     fn bills(&self) {
         let mut rows = self.ledger.rows();
-        let clock_error: u64 = self
-            .board
-            .faults()
-            .iter()
-            .filter_map(|fault| match fault {
-                Fault::While { what: Trouble::Clock(by), .. } => Some(by.unsigned_abs()),
-                Fault::While { .. }
-                | Fault::Write { .. }
-                | Fault::Killed { .. }
-                | Fault::WatchesExpire { .. }
-                | Fault::Group { .. }
-                | Fault::Agent { .. }
-                | Fault::Webhooks { .. }
-                | Fault::Stolen { .. } => None,
-            })
-            .sum();
+        let clock_error = self.board.clock_error();
         for metered in self.arm.meter() {
             let found: Vec<usize> = rows
                 .iter()
                 .enumerate()
-                .filter(|(_, row)| row.runner == metered.runner)
+                .filter(|(_, row)| row.bill.group_id == metered.id)
+                .filter(|(_, row)| metered.pod.as_ref().is_none_or(|pod| *pod == row.machine_uid))
                 .map(|(at, _)| at)
                 .collect();
             let counted = runner_core::billing::ceil_seconds(metered.from, metered.until);

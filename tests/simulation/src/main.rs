@@ -56,7 +56,8 @@ fn main() -> Result<()> {
                     }
                     let result = try_seed(seed, arguments.stories, &results);
                     if let Err(error) = result {
-                        eprintln!("seed {seed}: {error:#}");
+                        let mut results = results.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                        results.failed.push((seed, format!("  cannot be run: {error:#}")));
                     }
                 }
             });

@@ -9,7 +9,7 @@ use crate::world::Outcome;
 /// What a run did otherwise than the same plan without faults, and what no fault explains.
 pub fn unexplained(plan: &Scenario, with: &Outcome, without: &Outcome) -> Vec<String> {
     let mut unexplained = Vec::new();
-    // A job whose machine died ends as GitHub then says; one that was never heard of cannot be served.
+    // A job whose machine died ends as GitHub then says.
     let deadly = plan.faults.iter().any(is_deadly);
     for (id, expected) in &without.endings {
         let Some(found) = with.endings.get(id) else {
@@ -19,7 +19,7 @@ pub fn unexplained(plan: &Scenario, with: &Outcome, without: &Outcome) -> Vec<St
             }
             continue;
         };
-        let meddled = found.meddled || expected.meddled || !found.accepted;
+        let meddled = found.meddled || expected.meddled;
         let gave_up = found.record.0 == "GivenUp" && deadly;
         if meddled || gave_up || found.conclusion == expected.conclusion {
             continue;
@@ -56,7 +56,7 @@ fn is_deadly(fault: &Fault) -> bool {
             | GroupFate::DeletionForgotten
             | GroupFate::PullForgotten => false,
         },
-        Fault::Agent { .. } => true,
+        Fault::Agent { .. } | Fault::Restored { .. } | Fault::Emptied { .. } => true,
         Fault::While { what, .. } => match what {
             Trouble::Quota(_) | Trouble::NodeAway | Trouble::Clock(_) => true,
             Trouble::Partition(_)
@@ -81,7 +81,10 @@ fn costs(fault: &Fault, plan: &Scenario) -> u64 {
     let jobs = plan.jobs.len() as u64;
     match fault {
         Fault::Write { .. } | Fault::Group { .. } | Fault::Agent { .. } | Fault::Stolen { .. } => 2,
-        Fault::Killed { .. } | Fault::WatchesExpire { .. } => jobs,
+        Fault::Killed { .. }
+        | Fault::WatchesExpire { .. }
+        | Fault::Restored { .. }
+        | Fault::Emptied { .. } => jobs,
         Fault::While { .. } | Fault::Webhooks { .. } => 2 * jobs,
     }
 }

@@ -26,14 +26,16 @@ use crate::virtual_node::{NAMESPACE, VirtualNode};
 /// How often invariants are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// The same once all has come to rest.
-const LOOK_SELDOM: Duration = Duration::from_secs(30);
+const LOOK_SELDOM: Duration = Duration::from_secs(6);
 /// How long after the last fault and job all must have come to rest: a runner whose image cannot be pulled takes 15 min,
 /// three times, with pauses.
 const AT_REST_WITHIN: Duration = Duration::from_secs(2 * 3600);
 /// What may still be written once nothing is left: reports of it.
 const SETTLES: Duration = Duration::from_secs(300);
-/// How long nothing is written then.
-const QUIET: Duration = Duration::from_secs(30 * 60);
+/// How many passes then write nothing: the node is touched before each.
+const QUIET_PASSES: u32 = 100;
+/// How long nothing is written then, so that whatever is done from time to time is done.
+const QUIET: Duration = Duration::from_secs(10 * 60);
 
 /// How long what belonged to an object outlives it.
 const GARBAGE_AFTER: Duration = Duration::from_secs(2);
@@ -43,8 +45,6 @@ const GARBAGE_AFTER: Duration = Duration::from_secs(2);
 pub struct Ending {
     /// At GitHub: its conclusion; empty while it is not over.
     pub conclusion: String,
-    /// Whether Stint has stored it.
-    pub accepted: bool,
     /// Whether it was cancelled or taken by a foreign runner.
     pub meddled: bool,
     /// Where its record stands, and why.
@@ -153,16 +153,25 @@ impl World {
             tokio::spawn(self.github.clone().live(job.clone()));
         }
         for fault in &scenario.faults {
-            if let Fault::WatchesExpire { at } = fault {
-                tokio::spawn(self.clone_for_expiry().expire_watches(*at));
+            match fault {
+                Fault::WatchesExpire { at } => drop(tokio::spawn(self.store().expire_watches(*at))),
+                Fault::Restored { at, back } => drop(tokio::spawn(self.store().put_back(*at, *back))),
+                Fault::Emptied { at } => drop(tokio::spawn(self.store().empty(*at))),
+                Fault::Write { .. }
+                | Fault::While { .. }
+                | Fault::Killed { .. }
+                | Fault::Group { .. }
+                | Fault::Agent { .. }
+                | Fault::Webhooks { .. }
+                | Fault::Stolen { .. } => {}
             }
         }
         self.watch(scenario).await;
         self.outcome()
     }
 
-    fn clone_for_expiry(&self) -> Expiry {
-        Expiry { board: self.board.clone(), server: self.server.clone(), replicas: self.replicas.clone() }
+    fn store(&self) -> Store {
+        Store { board: self.board.clone(), server: self.server.clone(), replicas: self.replicas.clone() }
     }
 
     /// Looks at the invariants until all has come to rest and stayed so.
@@ -170,6 +179,7 @@ impl World {
         let journal = &self.board.journal;
         let mut skew = 0;
         let mut at_rest: Option<Duration> = None;
+        let mut touched = 0;
         loop {
             // With nothing left, there is little to look at.
             tokio::time::sleep(if at_rest.is_some() { LOOK_SELDOM } else { LOOK_EVERY }).await;
@@ -200,10 +210,12 @@ impl World {
                 }
                 Some(since) => {
                     let (quiet, last) = journal.quiet_for();
-                    if quiet >= QUIET {
+                    touched = if quiet < LOOK_SELDOM { 0 } else { touched + 1 };
+                    self.node.touch();
+                    if quiet >= QUIET && touched > QUIET_PASSES {
                         break;
                     }
-                    if now > since + SETTLES + QUIET {
+                    if now > since + SETTLES + QUIET + LOOK_SELDOM * 4 {
                         journal.violate("I5", format_args!("written though all is at rest: {last}"));
                         return;
                     }
@@ -226,12 +238,10 @@ impl World {
         let journal = &self.board.journal;
         let violations = journal.violations();
         let records = self.invariants.job_records();
-        let accepted = self.github.accepted();
         let ending = |job: crate::github::Job| {
             let conclusion = if let State::Over(conclusion) = job.state { conclusion } else { "" };
             let ending = Ending {
                 conclusion: conclusion.to_owned(),
-                accepted: accepted.contains(&job.id),
                 meddled: job.meddled,
                 record: records.get(&job.id).cloned().unwrap_or_default(),
             };
@@ -250,19 +260,40 @@ impl World {
     }
 }
 
-/// What lets watches expire.
-struct Expiry {
+/// The cluster's store, to which things happen.
+struct Store {
     board: Arc<Board>,
     server: ApiServer,
     replicas: Arc<Replicas>,
 }
 
-impl Expiry {
+impl Store {
     async fn expire_watches(self, at: u64) {
         self.board.clock.until(at).await;
         self.board.journal.fault("all watches expire");
         for name in self.replicas.names() {
             self.server.expire_watches(&name);
+        }
+    }
+
+    async fn put_back(self, at: u64, back: u64) {
+        self.board.clock.until(at.saturating_sub(back)).await;
+        let before = self.server.snapshot();
+        self.board.clock.until(at).await;
+        self.board.journal.fault(format_args!("the cluster's store is put back by {back} s"));
+        self.server.restore(&before);
+    }
+
+    async fn empty(self, at: u64) {
+        self.board.clock.until(at).await;
+        self.board.journal.fault("all records, pods and credentials are deleted");
+        for kind in ["Runner", "RunnerJob", "Admission", "Pod", "Secret"] {
+            for object in self.server.list(kind) {
+                let name = object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+                if name != SOURCE_SECRET {
+                    self.server.remove(kind, name);
+                }
+            }
         }
     }
 }

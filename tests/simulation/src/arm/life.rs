@@ -164,8 +164,14 @@ impl Arm {
             let mut state = self.lock();
             let Some(group) = state.groups.get(name).filter(|group| group.serial == serial) else { return };
             if let (Some(from), Some(until)) = (group.pull_started, group.stopped) {
-                let row =
-                    Metered { id: id_of(name), runner: group.runner.clone(), from, until, shown: false };
+                let row = Metered {
+                    id: id_of(name),
+                    runner: group.runner.clone(),
+                    pod: group.tags.get("UID").cloned(),
+                    from,
+                    until,
+                    shown: false,
+                };
                 state.meter.push(row);
             }
             state.groups.remove(name);

@@ -146,10 +146,12 @@ impl GitHub {
         self.lock().runners.values().map(|runner| (runner.name.clone(), runner.online)).collect()
     }
 
-    /// The job that a runner of this name is running at this moment, unless somebody meddled with it.
+    /// The job that a runner of this name is running at this moment, unless somebody meddled with it. One whose agent is
+    /// gone runs nothing any more, whatever GitHub believes.
     pub fn running_on(&self, name: &str) -> Option<u64> {
         let inner = self.lock();
-        let job = inner.runners.values().find(|runner| runner.name == name)?.job?;
+        let runner = inner.runners.values().find(|runner| runner.name == name && runner.online)?;
+        let job = runner.job?;
         let job = inner.jobs.get(&job)?;
         (matches!(job.state, State::Running(_)) && !job.meddled).then_some(job.id)
     }
