@@ -41,6 +41,7 @@ fn rules() -> IntakeRules {
         secrets: vec![SecretString::from(SECRET), SecretString::from(OTHER_SECRET)],
         owners: vec!["Acme".to_owned()],
         repositories: vec!["umbrella/site".to_owned()],
+        unread: false,
     };
     let sources = HashMap::from([("acme".to_owned(), source)]);
     IntakeRules { sources, classes: vec!["stint".to_owned()], ready: true }
@@ -133,6 +134,17 @@ async fn a_queued_job_is_stored_before_the_answer() {
     assert_eq!(job.description.head_sha.as_deref(), Some("0123456789abcdef0123456789abcdef01234567"));
     assert_eq!(job.facts[0].id, GUID);
     assert_eq!(job.facts[0].action, JobAction::Queued);
+}
+
+#[tokio::test]
+async fn deliveries_to_a_source_whose_secret_cannot_be_read_yet_are_put_off() {
+    let intake = Intake::start().await;
+    let mut unread = rules();
+    unread.sources.get_mut("acme").unwrap().unread = true;
+    intake.rules.send_replace(Arc::new(unread));
+    let answered = intake.event("workflow_job", GUID, &payload("queued")).await;
+    assert_eq!((answered.status, answered.retry_after.as_deref()), (503, Some("60")));
+    assert_eq!(intake.stored(), 0);
 }
 
 #[tokio::test]

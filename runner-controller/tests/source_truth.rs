@@ -230,6 +230,32 @@ async fn deliveries_that_failed_while_nobody_listened_are_stored_at_the_start_ea
 }
 
 #[tokio::test]
+async fn jobs_for_which_there_is_no_room_keep_no_news_of_stored_ones_from_being_read() {
+    let github = GitHub::start(options()).await.unwrap();
+    hide_runs(&github);
+    github.clock().advance(-SETTLED);
+    github.set_webhook(NOWHERE, SECRET);
+    // More than are read at the same time; one of them finds room.
+    let jobs: Vec<JobId> = (0..11).map(|_| queue(&github, "acme/app")).collect();
+    recorded(&github, 11).await;
+    for job in jobs {
+        github.cancel_job(job).unwrap();
+    }
+    recorded(&github, 22).await;
+    github.clock().advance(SETTLED);
+    let one = Arc::new(LocalRecords::open(&Location::Memory, 1).await.unwrap());
+    let _stint = Stint::start(&one, &github, "owners: [acme]", &app(&github)).await;
+    eventually("the end of the stored one", WITHIN, || {
+        let jobs = one.observe().unwrap().jobs;
+        jobs.iter().any(|job| {
+            let told = |action| job.facts.iter().any(|fact| fact.action == action);
+            told(JobAction::Queued) && told(JobAction::Completed)
+        })
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn what_intake_put_off_is_looked_for_at_once() {
     let github = GitHub::start(options()).await.unwrap();
     hide_runs(&github);

@@ -60,6 +60,8 @@ pub struct IntakeSource {
     pub owners: Vec<String>,
     /// Repositories (`owner/name`) whose jobs are served.
     pub repositories: Vec<String>,
+    /// Whether its Secret could not be read yet; until then its deliveries are put off.
+    pub unread: bool,
 }
 
 impl IntakeSource {
@@ -151,6 +153,10 @@ async fn handle(state: &IntakeState, name: &str, request: Request) -> (Response,
     let Some(source) = rules.sources.get(name) else {
         return (line(StatusCode::NOT_FOUND, "no such source"), DeliveryOutcome::UnknownSource, false);
     };
+    if source.unread {
+        let answer = unavailable("the source's Secret cannot be read yet", Some(60));
+        return (answer, DeliveryOutcome::Unavailable, true);
+    }
     let (answer, outcome) = match take(state, &rules, name, source, request).await {
         Ok(stored) => {
             let (status, outcome, text) = match stored {

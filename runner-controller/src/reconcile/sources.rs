@@ -46,6 +46,8 @@ pub struct Sources {
 struct Entry {
     resolved: Arc<ResolvedSource>,
     secret: HashMap<String, SecretString>,
+    /// Whether the Secret could not be read yet.
+    unread: bool,
     provider: Option<Arc<dyn Provider>>,
     problem: Option<String>,
     /// No registration is tried before this, and why.
@@ -71,6 +73,7 @@ impl Entry {
         Self {
             resolved,
             secret,
+            unread: false,
             provider,
             problem,
             trouble: None,
@@ -254,7 +257,11 @@ impl Sources {
                     let works =
                         known.is_some_and(|entry| entry.resolved == *source && entry.provider.is_some());
                     if !works {
-                        let entry = Entry::new(source.clone(), HashMap::new(), Err(message));
+                        // Not unsigned deliveries, but such as nobody can verify yet.
+                        let entry = Entry {
+                            unread: true,
+                            ..Entry::new(source.clone(), HashMap::new(), Err(message))
+                        };
                         entries.insert(name.clone(), entry);
                     }
                 }
@@ -280,6 +287,7 @@ impl Sources {
                     secrets,
                     owners: entry.resolved.owners.clone(),
                     repositories: entry.resolved.repositories.clone(),
+                    unread: entry.unread,
                 };
                 (name.clone(), source)
             })

@@ -1,4 +1,4 @@
-//! As whom a call is made: a token, or a GitHub App's installation, found per scope and remembered.
+//! As whom a call is made: a token, or a GitHub App's installation, found per scope and remembered by account.
 //!
 //! octocrab keeps each installation's token and gets another shortly before it expires. It repeats a call once, with
 //! a new token, where GitHub answered 401: such a call was refused before it did anything.
@@ -34,6 +34,9 @@ enum Who {
 #[derive(Default)]
 pub(super) struct Installations {
     by_scope: HashMap<Scope, u64>,
+    /// By account, in lower case. An App is installed on an account once at most, so that the installation of one of its
+    /// repositories is that of all that the App may see; which those are is known only to GitHub.
+    by_owner: HashMap<String, u64>,
     /// Shared, not cloned: a clone of octocrab's client keeps a token of its own.
     clients: HashMap<u64, Arc<Octocrab>>,
 }
@@ -77,9 +80,10 @@ impl Access {
         }
     }
 
-    /// Makes a call about something within a scope, once.
+    /// Makes a call about something within a scope, once: GitHub carries out no call that it answers with 401, 403 or 404.
     pub(super) async fn send(&self, scope: &Scope, call: Call) -> CallResult<Answer> {
-        let (client, bucket) = self.client(scope).await?;
+        let Installed { client, bucket, assumed } = self.client(scope).await?;
+        let again = assumed.map(|assumed| (assumed, call.clone()));
         let sent = self.sent(&client, &bucket, call).await;
         if let Err(error) = &sent
             && matches!(error.kind, CallErrorKind::NotFound | CallErrorKind::Refused)
@@ -87,7 +91,25 @@ impl Access {
             // The installation's token was refused: it may have been removed and made anew.
             self.forget(scope);
         }
-        sent
+        let Some((assumed, call)) = again else { return sent };
+        let shut = match &sent {
+            // GitHub also answers 403 where a rate limit is used up, which says nothing of the installation.
+            Ok(answer) if matches!(answer.error("").kind, CallErrorKind::Throttled(_)) => false,
+            Ok(answer) => matches!(answer.status, StatusCode::FORBIDDEN | StatusCode::NOT_FOUND),
+            Err(error) => matches!(error.kind, CallErrorKind::NotFound | CallErrorKind::Refused),
+        };
+        if !shut {
+            if sent.is_ok() {
+                self.remember(scope, assumed);
+            }
+            return sent;
+        }
+        // The account's installation may not be this repository's (any longer), so GitHub is asked for it after all.
+        let found = self.look_up(scope).await?;
+        if found.bucket == bucket && sent.is_ok() {
+            return sent;
+        }
+        self.sent(&found.client, &found.bucket, call).await
     }
 
     /// Makes a call as the App itself, once.
@@ -116,29 +138,45 @@ impl Access {
     /// `Refused` where the App is not installed there (any longer).
     pub(super) async fn confirm(&self, scope: &Scope) -> CallResult<()> {
         self.forget(scope);
-        self.client(scope).await.map(|_| ())
+        match &self.who {
+            Who::Token(_) => Ok(()),
+            Who::App { .. } => self.look_up(scope).await.map(|_| ()),
+        }
     }
 
-    async fn client(&self, scope: &Scope) -> CallResult<(Arc<Octocrab>, Bucket)> {
+    /// As whom a call within a scope is made: what is remembered of it, else of its account, else what GitHub says.
+    async fn client(&self, scope: &Scope) -> CallResult<Installed> {
+        match &self.who {
+            Who::Token(client) => {
+                Ok(Installed { client: Arc::clone(client), bucket: Bucket::Token, assumed: None })
+            }
+            Who::App { installations, .. } => match known(installations, scope) {
+                Some(known) => Ok(known),
+                None => self.look_up(scope).await,
+            },
+        }
+    }
+
+    /// Asks GitHub for a scope's installation.
+    async fn look_up(&self, scope: &Scope) -> CallResult<Installed> {
         let (app, installations) = match &self.who {
-            Who::Token(client) => return Ok((Arc::clone(client), Bucket::Token)),
+            Who::Token(client) => {
+                return Ok(Installed { client: Arc::clone(client), bucket: Bucket::Token, assumed: None });
+            }
             Who::App { app, installations } => (app, installations),
         };
-        if let Some(known) = known(installations, scope) {
-            return Ok(known);
-        }
         let id = self.find_installation(app, scope).await?;
         let bucket = Bucket::Installation(id);
+        self.remember(scope, id);
         let mut installations = installations.lock().unwrap_or_else(PoisonError::into_inner);
-        installations.by_scope.insert(scope.clone(), id);
         if let Some(client) = installations.clients.get(&id) {
-            return Ok((Arc::clone(client), bucket));
+            return Ok(Installed { client: Arc::clone(client), bucket, assumed: None });
         }
         let client =
             app.installation(InstallationId(id)).map_err(|error| failure("use installation", &error))?;
         let client = Arc::new(client);
         installations.clients.insert(id, Arc::clone(&client));
-        Ok((client, bucket))
+        Ok(Installed { client, bucket, assumed: None })
     }
 
     async fn find_installation(&self, app: &Octocrab, scope: &Scope) -> CallResult<u64> {
@@ -162,20 +200,51 @@ impl Access {
         }
     }
 
+    fn remember(&self, scope: &Scope, id: u64) {
+        match &self.who {
+            Who::Token(_) => {}
+            Who::App { installations, .. } => {
+                let mut installations = installations.lock().unwrap_or_else(PoisonError::into_inner);
+                installations.by_scope.insert(scope.clone(), id);
+                installations.by_owner.insert(account(scope), id);
+            }
+        }
+    }
+
     fn forget(&self, scope: &Scope) {
         match &self.who {
             Who::Token(_) => {}
             Who::App { installations, .. } => {
-                installations.lock().unwrap_or_else(PoisonError::into_inner).by_scope.remove(scope);
+                let mut installations = installations.lock().unwrap_or_else(PoisonError::into_inner);
+                installations.by_scope.remove(scope);
+                installations.by_owner.remove(&account(scope));
             }
         }
     }
 }
 
-fn known(installations: &Mutex<Installations>, scope: &Scope) -> Option<(Arc<Octocrab>, Bucket)> {
+/// As whom calls are made.
+struct Installed {
+    client: Arc<Octocrab>,
+    bucket: Bucket,
+    /// The installation, where it is that of the account and GitHub has not confirmed that it is the scope's.
+    assumed: Option<u64>,
+}
+
+fn known(installations: &Mutex<Installations>, scope: &Scope) -> Option<Installed> {
     let installations = installations.lock().unwrap_or_else(PoisonError::into_inner);
-    let id = *installations.by_scope.get(scope)?;
-    Some((Arc::clone(installations.clients.get(&id)?), Bucket::Installation(id)))
+    let (id, assumed) = match installations.by_scope.get(scope) {
+        Some(id) => (*id, None),
+        None => installations.by_owner.get(&account(scope)).map(|id| (*id, Some(*id)))?,
+    };
+    let client = Arc::clone(installations.clients.get(&id)?);
+    Some(Installed { client, bucket: Bucket::Installation(id), assumed })
+}
+
+/// The account to which a scope belongs.
+fn account(scope: &Scope) -> String {
+    let (Scope::Owner(name) | Scope::Repository(name)) = scope;
+    name.split('/').next().unwrap_or_default().to_ascii_lowercase()
 }
 
 async fn send(client: &Octocrab, call: Call) -> CallResult<Answer> {

@@ -98,7 +98,15 @@ impl Hooks {
         for hook in &mut self.all {
             let due = match hook.pass(outside, provider, (&self.source, self.which, self.every), hurry).await
             {
-                Ok(due) => due,
+                Ok((due, None)) => due,
+                Ok((due, Some(error))) => {
+                    listed = false;
+                    let source = &self.source;
+                    if complaints.is_news("deliveries", &error.message) {
+                        tracing::warn!(source, %error, "deliveries to source {source} cannot be stored: {error}");
+                    }
+                    due
+                }
                 Err(error) => {
                     listed = false;
                     let source = &self.source;
@@ -187,7 +195,23 @@ struct Tally {
     known: u64,
     unused: u64,
     failed: u64,
+    /// What the store said of one that it will not take.
+    refused: Option<CallError>,
+    /// What keeps any from being read or stored.
     error: Option<CallError>,
+}
+
+/// What came of one delivery.
+enum Read {
+    Done(Recovered),
+    /// Its source does not know it.
+    Missing,
+    /// It alone cannot be read.
+    Unreadable(CallError),
+    /// The store will not take it, which says nothing of the others: news of stored jobs needs no room, for one.
+    Refused(CallError),
+    /// None can be read or stored now.
+    Stop(CallError),
 }
 
 impl Hook {
@@ -205,7 +229,7 @@ impl Hook {
         provider: &dyn Provider,
         (source, which, every): (&str, Wanted, SignedDuration),
         hurry: bool,
-    ) -> CallResult<Timestamp> {
+    ) -> CallResult<(Timestamp, Option<CallError>)> {
         if hurry || self.sweep.list_at(every, clock::now()) <= clock::now() {
             self.sweep.begin(clock::now());
         }
@@ -230,7 +254,7 @@ impl Hook {
         }
         // Those that could not be read get another chance, but not at once.
         let soonest = if tally.failed > 0 { add(clock::now(), PAUSE) } else { Timestamp::MIN };
-        Ok(self.sweep.next(every, clock::now()).max(soonest))
+        Ok((self.sweep.next(every, clock::now()).max(soonest), tally.refused))
     }
 
     /// Reads and stores the most urgent ones.
@@ -242,21 +266,29 @@ impl Hook {
         let read = |due: Due| async {
             let read = match provider.delivery(name, due.id).await {
                 Ok(Some(read)) => read,
-                Ok(None) => return (due, Ok(Recovered::Unused("its source keeps it no longer".to_owned()))),
+                Ok(None) => return (due, Read::Missing),
                 // Of one delivery alone, it seems.
                 Err(error) if !matches!(error.kind, CallErrorKind::Throttled(_)) => {
-                    return (due, Err((false, error)));
+                    return (due, Read::Unreadable(error));
                 }
-                Err(error) => return (due, Err((true, error))),
+                Err(error) => return (due, Read::Stop(error)),
             };
-            let stored = recovered::delivery(&*outside.records, &rules, source, &read).await;
-            (due, stored.map_err(|error| (true, error)))
+            let stored = match recovered::delivery(&*outside.records, &rules, source, &read).await {
+                Ok(what) => Read::Done(what),
+                Err(error) => match error.kind {
+                    CallErrorKind::Unavailable | CallErrorKind::Throttled(_) => Read::Stop(error),
+                    CallErrorKind::Refused | CallErrorKind::Conflict | CallErrorKind::NotFound => {
+                        Read::Refused(error)
+                    }
+                },
+            };
+            (due, stored)
         };
         // Those of a batch are waited for together, so that none that was stored is forgotten over the failure of another.
         for batch in due.get(..READS.min(due.len())).unwrap_or_default().chunks(AT_ONCE) {
             for (due, result) in join_all(batch.iter().cloned().map(read)).await {
                 match result {
-                    Ok(what) => {
+                    Read::Done(what) => {
                         match what {
                             Recovered::Stored(Stored::NewJob) => tally.new_jobs += 1,
                             Recovered::Stored(Stored::Added) => tally.stored += 1,
@@ -268,11 +300,26 @@ impl Hook {
                         }
                         self.sweep.settle(&due.guid);
                     }
-                    Err((true, error)) => tally.error = tally.error.or(Some(error)),
-                    Err((false, error)) => {
+                    Read::Missing => {
+                        if self.sweep.missing(&due.guid, clock::now()) {
+                            tracing::debug!(source, guid = due.guid, "a delivery is gone from its source");
+                            tally.unused += 1;
+                        } else {
+                            tally.failed += 1;
+                        }
+                    }
+                    Read::Unreadable(error) => {
                         tracing::debug!(source, guid = due.guid, %error, "a delivery cannot be read: {error}");
+                        self.sweep.failed(&due.guid, clock::now());
                         tally.failed += 1;
                     }
+                    Read::Refused(error) => {
+                        tracing::debug!(source, guid = due.guid, %error, "a delivery cannot be stored: {error}");
+                        self.sweep.failed(&due.guid, clock::now());
+                        tally.failed += 1;
+                        tally.refused = tally.refused.or(Some(error));
+                    }
+                    Read::Stop(error) => tally.error = tally.error.or(Some(error)),
                 }
             }
             if tally.error.is_some() {
