@@ -103,7 +103,7 @@ impl Reconciler {
         self.quotas.forget(&*self.outside.records);
         let sweeping = sweep::run(self.outside.clone(), self.resolved.subscribe());
         let sweeping = AbortOnDropHandle::new(tokio::spawn(sweeping));
-        self.strays.begin(clock::now());
+        self.strays.begin(clock::now()).await;
         let result = loop {
             let wake_at = match self.pass().await {
                 Ok(wake_at) => wake_at,
@@ -128,6 +128,8 @@ impl Reconciler {
             tokio::time::sleep(COLLECT).await;
         };
         drop(sweeping);
+        self.strays.stop().await;
+        self.housekeeping.stop();
         self.notices.stop().await;
         self.executor.drain().await;
         result
@@ -174,6 +176,7 @@ impl Reconciler {
         publish(&self.resolved, &view.resolved);
         let mut problems = view.resolved.problems.clone();
         problems.extend(self.outside.sources.problems());
+        problems.extend(self.strays.problems(&view.resolved.setup));
         problems.sort();
         match self.outside.records.note_problems(&problems).await {
             Ok(()) => {}

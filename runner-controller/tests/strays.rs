@@ -373,3 +373,35 @@ async fn a_container_that_azure_starts_again_is_ended_and_the_job_gets_the_next_
     .await;
     controller.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_does_not_answer_delays_no_record() {
+    let bed = Bed::prepare().await;
+    bed.start("state").await.stop().await;
+    let before = bed.back_up("state");
+    let controller = bed.start("state").await;
+    let id = running(&bed).await;
+    controller.stop().await;
+    bed.restore("state", &before);
+
+    // It takes connections, and never answers.
+    let silent = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let file = bed.directory.path().join("config/1.yaml");
+    let document = std::fs::read_to_string(&file).unwrap();
+    let there = format!("http://{}", silent.local_addr().unwrap());
+    std::fs::write(&file, document.replace(bed.github.url(), &there)).unwrap();
+    let began = std::time::Instant::now();
+    let controller = bed.start("state").await;
+    let found = eventually("the record", async || {
+        let runners = controller.records.observe().unwrap().runners;
+        runners.into_iter().find(|runner| runner.facts.found.is_some()).ok_or("no record")
+    })
+    .await;
+    assert_eq!(found.job.id, id.to_string());
+    assert!(
+        began.elapsed() < Duration::from_secs(15),
+        "a call to a source takes up to 30 s: {:?}",
+        began.elapsed()
+    );
+    controller.stop().await;
+}

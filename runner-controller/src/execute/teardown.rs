@@ -133,15 +133,31 @@ impl Outside {
 
     /// Whose group it is, if it is not the runner's: tags and environment say so, since a name can be had twice.
     async fn anothers(&self, order: &StepOrder, group: &Group) -> CallResult<Option<String>> {
-        let own = self.origin().await?;
-        if let Some(origin) = Mark::origin_of(&group.env).filter(|origin| *origin != own) {
-            let why = format!(
-                "group {} is another installation's, of origin {origin}; this one is {own}",
-                group.name
-            );
-            return Ok(Some(why));
-        }
         let uid = order.runner.facts.launched.as_ref().map(|launched| launched.uid.as_str());
+        // Asked only where there is a mark to compare with: what is to be torn down does not wait for the origin.
+        if let Some(origin) = Mark::origin_of(&group.env) {
+            match self.origin().await {
+                Ok(own) if origin != own => {
+                    let why = format!(
+                        "group {} is another installation's, of origin {origin}; this one is {own}",
+                        group.name
+                    );
+                    return Ok(Some(why));
+                }
+                Ok(_) => {}
+                // Its name was asked for before it was made, and the answer to that is on record.
+                Err(error) if uid.is_some() => {
+                    tracing::warn!(
+                        runner = order.runner.name,
+                        group = group.name,
+                        %error,
+                        "whose mark group {} bears cannot be told; its UID decides: {error}",
+                        group.name
+                    );
+                }
+                Err(error) => return Err(error),
+            }
+        }
         let tag = group.tags.get(UID_TAG).map(String::as_str);
         let another =
             order.runner.kind == PlaceKind::VirtualNode && tag.zip(uid).is_some_and(|(tag, uid)| tag != uid);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::execute::Outside;
 
@@ -15,6 +16,7 @@ const LOGS_KEPT: SignedDuration = SignedDuration::from_hours(14 * 24);
 #[derive(Default)]
 pub(super) struct Housekeeping {
     last: Option<Timestamp>,
+    task: Option<AbortOnDropHandle<()>>,
 }
 
 impl Housekeeping {
@@ -25,11 +27,16 @@ impl Housekeeping {
         }
         self.last = Some(now);
         let outside = outside.clone();
-        tokio::spawn(async move {
+        self.task = Some(AbortOnDropHandle::new(tokio::spawn(async move {
             let before = now.saturating_sub(LOGS_KEPT).unwrap_or(Timestamp::MIN);
             if let Err(error) = outside.ledger.forget_logs_before(before).await {
                 tracing::warn!(%error, "old logs cannot be deleted");
             }
-        });
+        })));
+    }
+
+    /// Breaks off what is under way: only the replica that acts deletes.
+    pub(super) fn stop(&mut self) {
+        *self = Self::default();
     }
 }

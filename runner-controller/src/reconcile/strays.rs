@@ -1,23 +1,27 @@
 //! Strays: what is there without a record is looked for, and gets its record back or goes.
 //!
 //! Right after a replica has begun to act, and every few minutes. Until the first look is over nothing new is started, since
-//! a restored state of the records makes the names of runners again that are there already. What becomes of what is found is
-//! decided by [`runner_core::stray`]; how it is found is [`look`]'s.
+//! a restored state of the records makes the names of runners again that are there already. Machines come first, and what
+//! sources list of registrations after them, however long that takes. What becomes of what is found is decided by
+//! [`runner_core::stray`]; how it is found is [`look`]'s and [`registered`]'s.
 
 mod look;
+mod registered;
+mod scopes;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
-use runner_core::isolation::Isolation;
 use runner_core::lifecycle::Step;
 use runner_core::plan::Action;
-use runner_core::setup::{Scope, Setup};
-use runner_core::stray::{Foreign, Own, Remedy, decide};
+use runner_core::setup::Setup;
+use runner_core::stray::{Findings, Foreign, Own, Remedies, Remedy, decide};
 use tokio::sync::Notify;
+use tokio_util::task::AbortOnDropHandle;
 
 use self::look::{Looked, Looking};
+use self::registered::Registered;
 use crate::clock;
 use crate::config::Problem;
 use crate::execute::Outside;
@@ -35,6 +39,8 @@ const FIRST_WITHIN: SignedDuration = SignedDuration::from_secs(30);
 #[derive(Default)]
 pub(super) struct Strays {
     memory: Arc<Memory>,
+    /// The look that is under way, or the last one.
+    task: Option<AbortOnDropHandle<()>>,
 }
 
 #[derive(Default)]
@@ -50,11 +56,18 @@ struct State {
     began: Option<Timestamp>,
     /// When the next look is due; `None`: at once.
     due: Option<Timestamp>,
+    /// When machines are due; `None`: at once.
+    machines_due: Option<Timestamp>,
     under_way: bool,
     /// Whether every machine was looked at since this replica began to act.
     all_seen: bool,
-    /// When each registration without a record was first seen, by source and id.
-    first_seen: HashMap<(String, u64), Timestamp>,
+    /// The machines and credentials that were found last.
+    machines: Arc<Findings>,
+    registered: Registered,
+    /// Why not every machine may have been found.
+    obstacles: BTreeSet<String>,
+    /// Why it is not known what marks this installation's, which keeps everything from starting.
+    no_origin: Option<String>,
     /// What is in this installation's way.
     foreign: Vec<Foreign>,
     /// Groups that were told of.
@@ -63,11 +76,18 @@ struct State {
 
 impl Strays {
     /// Forgets what an earlier time of acting has seen.
-    pub(super) fn begin(&self, now: Timestamp) {
-        let mut state = self.memory.state();
-        state.began = Some(now);
-        state.due = None;
-        state.all_seen = false;
+    pub(super) async fn begin(&mut self, now: Timestamp) {
+        self.stop().await;
+        *self.memory.state() = State { began: Some(now), ..State::default() };
+    }
+
+    /// Breaks off what is under way: whoever acts next looks anew.
+    pub(super) async fn stop(&mut self) {
+        if let Some(task) = self.task.take() {
+            task.abort();
+            // However it ended, it is over.
+            let _ = task.await;
+        }
     }
 
     /// Until when nothing new may be started, if it is so.
@@ -82,6 +102,18 @@ impl Strays {
         self.memory.looked.notified().await;
     }
 
+    /// What keeps every runner from being started, told at each source.
+    pub(super) fn problems(&self, setup: &Setup) -> Vec<Problem> {
+        let state = self.memory.state();
+        let Some(why) = &state.no_origin else { return Vec::new() };
+        let problem = |name: &String| Problem {
+            kind: "RunnerSource",
+            name: name.clone(),
+            message: format!("no runner can be started: {why}"),
+        };
+        setup.sources.keys().map(problem).collect()
+    }
+
     /// What people should know of sources and places.
     pub(super) fn advisories(&self) -> Vec<Problem> {
         let state = self.memory.state();
@@ -94,7 +126,7 @@ impl Strays {
     }
 
     /// Begins a look that is due; it goes on beside the loop. Answers when the next one is due.
-    pub(super) fn keep(&self, outside: &Arc<Outside>, view: &View, now: Timestamp) -> Option<Timestamp> {
+    pub(super) fn keep(&mut self, outside: &Arc<Outside>, view: &View, now: Timestamp) -> Option<Timestamp> {
         {
             let mut state = self.memory.state();
             if state.under_way {
@@ -106,13 +138,13 @@ impl Strays {
             state.under_way = true;
         }
         let (outside, memory) = (outside.clone(), self.memory.clone());
-        let looking = Looking::of(view);
-        tokio::spawn(async move {
+        let looking = Looking::of(&outside, view);
+        self.task = Some(AbortOnDropHandle::new(tokio::spawn(async move {
             let guard = UnderWay(memory.clone());
             let next = look(&outside, &memory, &looking).await;
-            memory.state().due = clock::now().saturating_add(next).ok();
+            memory.state().due = Some(next);
             drop(guard);
-        });
+        })));
         None
     }
 }
@@ -155,101 +187,84 @@ impl Memory {
     }
 }
 
-/// Where runners may be registered: at every owner and repository that sources list, and wherever a runner of a known job
-/// would register or does.
-fn scopes(view: &View) -> BTreeSet<(String, Scope)> {
-    let setup: &Setup = &view.snapshot.setup;
-    let mut scopes = BTreeSet::new();
-    for (name, source) in &setup.sources {
-        scopes.extend(source.owners.iter().map(|owner| (name.clone(), Scope::Owner(owner.clone()))));
-        let listed = source.repositories.iter();
-        scopes.extend(listed.map(|repository| (name.clone(), Scope::Repository(repository.clone()))));
-    }
-    let mut isolation = Isolation::of(setup);
-    let mut asked: BTreeSet<(&str, &str)> = BTreeSet::new();
-    for job in &view.snapshot.jobs {
-        let what = &job.description;
-        let Some(source) = setup.sources.get(&job.key.source) else { continue };
-        if !asked.insert((&source.name, &what.repository)) {
-            continue;
-        }
-        let Some(listed) = source.scope_of(&what.owner, &what.repository) else { continue };
-        for class in setup.classes.values() {
-            let scope = isolation.scope(source, listed.clone(), &what.owner, &what.repository, &class.name);
-            scopes.insert((source.name.clone(), scope));
-        }
-    }
-    let known = view.snapshot.runners.iter().filter(|runner| setup.sources.contains_key(&runner.job.source));
-    scopes.extend(known.map(|runner| (runner.job.source.clone(), runner.scope.clone())));
-    scopes
-}
-
-/// Owners, by source, at any of whose repositories runners may be registered.
-fn owners_of_scopes(setup: &Setup) -> BTreeSet<(String, String)> {
-    let mut isolation = Isolation::of(setup);
-    let mut owners = BTreeSet::new();
-    for source in setup.sources.values() {
-        for owner in &source.owners {
-            let at_repository = setup.classes.values().any(|class| {
-                let repository = format!("{owner}/-");
-                let scope =
-                    isolation.scope(source, Scope::Owner(owner.clone()), owner, &repository, &class.name);
-                matches!(scope, Scope::Repository(_))
-            });
-            if at_repository {
-                owners.insert((source.name.clone(), owner.clone()));
-            }
-        }
-    }
-    owners
-}
-
 /// Looks once. Answers when to look again.
-async fn look(outside: &Outside, memory: &Memory, looking: &Looking) -> SignedDuration {
-    let origin = match outside.origin().await {
+async fn look(outside: &Outside, memory: &Memory, looking: &Looking) -> Timestamp {
+    let origin = outside.origin().await;
+    memory.state().no_origin = origin.as_ref().err().map(|error| error.message.clone());
+    let origin = match origin {
         Ok(origin) => origin,
         Err(error) => {
             tracing::error!(%error, "nothing can be told apart from another installation's: {error}");
-            return AGAIN;
+            return later(AGAIN);
         }
     };
-    let Looked { mut found, all_own, all_registrations } = looking.find(outside).await;
-    {
-        let mut state = memory.state();
-        let now = clock::now();
-        let mut first_seen = HashMap::new();
-        for one in &mut found.registrations {
-            let key = (one.source.clone(), one.id);
-            one.first_seen = state.first_seen.get(&key).copied().unwrap_or(now);
-            first_seen.insert(key, one.first_seen);
-        }
-        // What could not be listed this time keeps its grace.
-        if all_registrations {
-            state.first_seen = first_seen;
-        } else {
-            state.first_seen.extend(first_seen);
+    if memory.state().machines_due.is_none_or(|due| due <= clock::now()) {
+        look_at_machines(outside, memory, looking, origin).await;
+        // Runners may start by now, whatever sources say.
+        memory.looked.notify_one();
+    }
+    registered::ask(outside, memory, looking, origin).await;
+    let decided = decide_all(outside, memory, looking, origin);
+    let mut again = decided.again_at;
+    for remedy in &decided.remedies {
+        let Remedy::Deregister(stray) = remedy else { continue };
+        match apply(outside, remedy).await {
+            Ok(()) => memory.state().registered.forget(stray),
+            Err(error) => {
+                again = Some(again.map_or(later(AGAIN), |at| at.min(later(AGAIN))));
+                tracing::warn!(%error, "a stray cannot be looked after now: {error}");
+            }
         }
     }
-    let own = Own { setup: &looking.setup, origin };
-    let now = clock::now();
-    let decided = decide(own, &found, |name| looking.known(outside, name), now);
+    let mut state = memory.state();
+    // What is deregistered has no machine by then.
+    let again = again.map(|at| at.max(later(SignedDuration::from_secs(1))));
+    state.machines_due = state.machines_due.into_iter().chain(again).min();
+    state.machines_due.into_iter().chain(state.registered.next()).min().unwrap_or_else(|| later(EVERY))
+}
+
+/// Looks at what is this installation's own, and gives it its records back.
+async fn look_at_machines(outside: &Outside, memory: &Memory, looking: &Looking, origin: &str) {
+    let Looked { found, all_own, obstacles } = looking.find(outside).await;
+    {
+        let mut state = memory.state();
+        for obstacle in obstacles.difference(&state.obstacles) {
+            tracing::warn!("{obstacle}; until then no registration is deleted behind which nothing is found");
+        }
+        state.obstacles = obstacles;
+        state.machines = Arc::new(found);
+    }
+    let decided = decide_all(outside, memory, looking, origin);
     let (mut all_done, mut all_recorded) = (all_own, all_own);
-    for remedy in &decided.remedies {
+    for remedy in decided.remedies.iter().filter(|remedy| !matches!(remedy, Remedy::Deregister(_))) {
         if let Err(error) = apply(outside, remedy).await {
             all_done = false;
             all_recorded &= !matches!(remedy, Remedy::Adopt(_) | Remedy::Complete { .. });
             tracing::warn!(%error, "a stray cannot be looked after now: {error}");
         }
     }
+    let mut state = memory.state();
+    state.all_seen |= all_recorded;
+    state.machines_due = Some(later(if all_done { EVERY } else { AGAIN }));
+}
+
+/// Decides on everything that is known by now, and tells of what is another's.
+fn decide_all(outside: &Outside, memory: &Memory, looking: &Looking, origin: &str) -> Remedies {
+    let found = {
+        let state = memory.state();
+        Findings { registrations: state.registered.found(), ..Findings::clone(&state.machines) }
+    };
+    let own = Own { setup: &looking.setup, origin };
+    let decided = decide(own, &found, |name| looking.known(outside, name), clock::now());
     tell(outside, memory, looking, &found, &decided.foreign, origin);
     outside.metrics.set_strays(i64::try_from(decided.left_alone).unwrap_or(i64::MAX));
     outside.metrics.set_foreign(&decided.foreign);
-    let mut state = memory.state();
-    state.all_seen |= all_recorded;
-    state.foreign = decided.foreign;
-    let again = decided.again_at.map(|at| at.duration_since(now).max(SignedDuration::from_secs(1)));
-    let usual = if all_done { EVERY } else { AGAIN };
-    again.map_or(usual, |again| again.min(usual))
+    memory.state().foreign.clone_from(&decided.foreign);
+    decided
+}
+
+fn later(by: SignedDuration) -> Timestamp {
+    clock::now().saturating_add(by).unwrap_or(Timestamp::MAX)
 }
 
 /// Says once of each group that bears a name of this installation's why it is left alone, and of each other installation
@@ -258,7 +273,7 @@ fn tell(
     outside: &Outside,
     memory: &Memory,
     looking: &Looking,
-    found: &runner_core::stray::Findings,
+    found: &Findings,
     foreign: &[Foreign],
     origin: &str,
 ) {
@@ -289,7 +304,13 @@ fn tell(
             == (b.document, &b.name, b.way, &b.origin, &b.installation)
     };
     for one in foreign.iter().filter(|one| !state.foreign.iter().any(|known| same(known, one))) {
-        tracing::warn!(kind = one.document.as_str(), name = one.name, "{one}");
+        tracing::warn!(
+            kind = one.document.as_str(),
+            name = one.name,
+            example = one.example,
+            count = one.count,
+            "{one}"
+        );
     }
 }
 

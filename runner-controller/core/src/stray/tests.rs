@@ -136,7 +136,11 @@ fn a_name_without_our_mark_is_told_and_never_touched() {
         let text = decided.foreign.first().unwrap().to_string();
         assert!(text.contains(OWN) && text.contains(origin.as_deref().unwrap_or("mark")), "{text}");
         let later = Foreign { example: "another".to_owned(), count: 7, ..decided.foreign[0].clone() };
-        assert_eq!(later.to_string(), text, "what changes all the time would be written to a status each time");
+        assert_eq!(
+            later.to_string(),
+            text,
+            "what changes all the time would be written to a status each time"
+        );
     }
 }
 
@@ -194,7 +198,11 @@ fn a_credential_alone_goes_at_once() {
     assert_eq!(show(&look(&findings, Known::Nothing, 1)), Vec::<String>::new(), "a pod may mount it");
     findings.all_pods = true;
     findings.machines.push(FoundMachine { mark: None, group: None, ..machine("1", OWN) });
-    assert_eq!(show(&look(&findings, Known::Nothing, 1)), Vec::<String>::new(), "a pod of the name mounts it");
+    assert_eq!(
+        show(&look(&findings, Known::Nothing, 1)),
+        Vec::<String>::new(),
+        "a pod of the name mounts it"
+    );
     findings.machines.clear();
     // A machine that is not running yet may still mount it.
     findings.machines.push(machine("1", OWN));

@@ -1,4 +1,4 @@
-//! Finding what is there: pods, container groups, credentials and registrations. Decides nothing and changes nothing.
+//! Finding what is there: pods, container groups and credentials. Decides nothing and changes nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -6,13 +6,13 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use jiff::fmt::strtime;
 use runner_core::setup::{Scope, Setup};
-use runner_core::stray::{Findings, FoundMachine, FoundRegistration, Known, Mark, is_name_of};
+use runner_core::stray::{Findings, FoundMachine, Known, Mark, is_name_of};
 
-use super::{owners_of_scopes, scopes};
+use super::scopes::{owners_of_scopes, scopes};
 use crate::clock;
 use crate::execute::{Outside, as_read};
 use crate::observe::View;
-use crate::ports::{Group, GroupAddress, INSTALLATION_TAG, PodFound, RUNNER_TAG};
+use crate::ports::{CallErrorKind, Group, GroupAddress, INSTALLATION_TAG, PodFound, RUNNER_TAG};
 
 /// Tags in which azure-aci keeps what pod a group is made of.
 const POD: &str = "PodName";
@@ -22,11 +22,20 @@ const CREATED: &str = "CreationTimestamp";
 
 /// What was found, and what of it could be listed.
 pub(super) struct Looked {
+    /// Without registrations.
     pub(super) found: Findings,
     /// Every pod, every place's groups as far as it is known where they are, and every credential.
     pub(super) all_own: bool,
-    /// Every scope's registrations.
-    pub(super) all_registrations: bool,
+    /// Why not every machine may have been found, in a sentence each.
+    pub(super) obstacles: BTreeSet<String>,
+}
+
+/// A resource group in which groups of this installation's may be.
+struct ResourceGroup {
+    subscription: String,
+    name: String,
+    /// The place that stands for it, unless none has its groups there now.
+    place: Option<String>,
 }
 
 /// What a look needs of what was seen when it began.
@@ -34,34 +43,57 @@ pub(super) struct Looking {
     pub(super) setup: Arc<Setup>,
     /// Names that were recorded or reserved.
     known: BTreeSet<String>,
-    /// Resource groups by subscription and name, each with the place that stands for it.
-    resource_groups: BTreeMap<(String, String), String>,
-    /// Whether it is known of every place where its groups are.
-    all_places: bool,
-    scopes: BTreeSet<(String, Scope)>,
+    /// Resource groups by subscription and name in lower case, since Azure's names have none.
+    resource_groups: BTreeMap<(String, String), ResourceGroup>,
+    /// Places of which it is not known where their groups are.
+    unplaced: BTreeSet<String>,
+    /// Where runners may be registered.
+    pub(super) scopes: BTreeSet<(String, Scope)>,
     /// Owners at whose repositories runners may be registered beside those.
-    owners: BTreeSet<(String, String)>,
+    pub(super) owners: BTreeSet<(String, String)>,
 }
 
 impl Looking {
-    pub(super) fn of(view: &View) -> Self {
+    pub(super) fn of(outside: &Outside, view: &View) -> Self {
         let snapshot = &view.snapshot;
         let recorded = snapshot.runners.iter().map(|runner| runner.name.clone());
         let mut resource_groups = BTreeMap::new();
-        let mut all_places = true;
+        let mut unplaced = BTreeSet::new();
+        let mut add = |subscription: &str, name: &str, place: Option<&str>| {
+            let at = (subscription.to_lowercase(), name.to_lowercase());
+            resource_groups.entry(at).or_insert_with(|| ResourceGroup {
+                subscription: subscription.to_owned(),
+                name: name.to_owned(),
+                place: place.map(str::to_owned),
+            });
+        };
         for place in view.resolved.places.values().filter(|place| place.place.kind.has_group()) {
             if place.subscription.is_empty() || place.resource_group.is_empty() {
-                all_places = false;
+                unplaced.insert(place.place.name.clone());
                 continue;
             }
-            let at = (place.subscription.clone(), place.resource_group.clone());
-            resource_groups.entry(at).or_insert_with(|| place.place.name.clone());
+            add(&place.subscription, &place.resource_group, Some(&place.place.name));
+        }
+        // A place may have been changed or deleted since its groups were made.
+        for runner in &snapshot.runners {
+            let Some(group) = &runner.facts.group else { continue };
+            let address = address_of_id(&group.id);
+            if !address.subscription.is_empty() && !address.resource_group.is_empty() {
+                add(&address.subscription, &address.resource_group, Some(&runner.place));
+            }
+        }
+        let defaults = &outside.installation;
+        if let (Some(subscription), Some(name)) = (&defaults.subscription, &defaults.resource_group)
+            && !subscription.is_empty()
+            && !name.is_empty()
+        {
+            add(subscription, name, None);
         }
         Self {
             setup: Arc::new(snapshot.setup.clone()),
             known: recorded.chain(snapshot.reserved.iter().cloned()).collect(),
             resource_groups,
-            all_places,
+            unplaced,
             scopes: scopes(view),
             owners: owners_of_scopes(&snapshot.setup),
         }
@@ -80,36 +112,49 @@ impl Looking {
         matches!(self.known(outside, name), Known::Nothing)
     }
 
-    /// Everything that can be found.
+    /// Every machine and credential that can be found.
     pub(super) async fn find(&self, outside: &Outside) -> Looked {
-        let mut found = Findings { all_machines: true, ..Findings::default() };
+        let mut found = Findings { all_machines: true, all_pods: true, ..Findings::default() };
+        let mut obstacles = BTreeSet::new();
         let mut pods = Vec::new();
         if let Some(adapter) = &outside.pods {
             match adapter.list().await {
                 Ok(listed) => pods = listed,
                 Err(error) => {
-                    tracing::warn!(%error, "the pods of runners cannot be listed: {error}");
+                    obstacles.insert(format!("the pods of runners cannot be listed: {error}"));
                     found.all_machines = false;
+                    found.all_pods = false;
                 }
             }
         }
         let id = &self.setup.settings.installation;
         found.machines.extend(pods.into_iter().filter(|pod| is_name_of(id, &pod.name)).map(of_pod));
-        for ((subscription, resource_group), place) in &self.resource_groups {
-            match outside.groups.list(subscription, resource_group).await {
+        for ResourceGroup { subscription, name, place } in self.resource_groups.values() {
+            match outside.groups.list(subscription, name).await {
                 Ok(groups) => {
                     for group in groups {
-                        self.add(outside, &mut found, group, place).await;
+                        self.add(outside, &mut found, group, place.as_deref()).await;
                     }
                 }
+                // Where no resource group is, there are no groups either.
+                Err(error) if error.kind == CallErrorKind::NotFound => {}
                 Err(error) => {
-                    tracing::warn!(resource_group, %error, "the groups of {resource_group} cannot be listed");
+                    let whose = place.as_ref().map(|place| format!(" of place {place}")).unwrap_or_default();
+                    obstacles.insert(format!(
+                        "the container groups of resource group {name}{whose} cannot be listed: {error}"
+                    ));
                     found.all_machines = false;
                 }
             }
         }
         let mut all_own = found.all_machines;
-        found.all_machines &= self.all_places;
+        found.all_machines &= self.unplaced.is_empty();
+        obstacles.extend(self.unplaced.iter().map(|place| {
+            format!(
+                "it is not known where place {place} has its container groups: name its subscription and resourceGroup, or \
+                 --azure-subscription and --azure-resource-group"
+            )
+        }));
         match outside.records.credentials().await {
             Ok(names) => found.credentials = names.into_iter().filter(|name| is_name_of(id, name)).collect(),
             Err(error) => {
@@ -117,49 +162,11 @@ impl Looking {
                 tracing::warn!(%error, "the credentials of runners cannot be listed: {error}");
             }
         }
-        let mut all_registrations = true;
-        let mut scopes = self.scopes.clone();
-        for (source, owner) in &self.owners {
-            let listed = match outside.sources.provider(source) {
-                Ok(provider) => provider.repositories(owner).await,
-                Err(error) => Err(error),
-            };
-            match listed {
-                Ok(all) => scopes
-                    .extend(all.into_iter().map(|one| (source.clone(), Scope::Repository(one.full_name)))),
-                Err(error) => {
-                    all_registrations = false;
-                    tracing::warn!(source, owner, %error, "the repositories of {owner} cannot be listed: {error}");
-                }
-            }
-        }
-        for (source, scope) in &scopes {
-            let listed = match outside.sources.provider(source) {
-                Ok(provider) => provider.runners(scope).await,
-                Err(error) => Err(error),
-            };
-            match listed {
-                Ok(runners) => found.registrations.extend(runners.into_iter().map(|one| FoundRegistration {
-                    source: source.clone(),
-                    scope: scope.clone(),
-                    id: one.id,
-                    name: one.name,
-                    labels: one.labels,
-                    busy: one.busy,
-                    first_seen: clock::now(),
-                })),
-                // Nothing is done on the account of what could not be read.
-                Err(error) => {
-                    all_registrations = false;
-                    tracing::warn!(source, ?scope, %error, "the runners that are registered cannot be listed: {error}");
-                }
-            }
-        }
-        Looked { found, all_own, all_registrations }
+        Looked { found, all_own, obstacles }
     }
 
     /// Adds a group that bears a name of this installation's, to its pod if that was found.
-    async fn add(&self, outside: &Outside, found: &mut Findings, group: Group, place: &str) {
+    async fn add(&self, outside: &Outside, found: &mut Findings, group: Group, place: Option<&str>) {
         let Some((runner, uid)) = bearer(outside, &self.setup.settings.installation, &group) else { return };
         let open = match self.known(outside, &runner) {
             Known::Nothing => true,
@@ -183,7 +190,7 @@ impl Looking {
         match pod {
             Some(pod) if pod.uid == uid => {
                 pod.group = Some(as_read(&group));
-                pod.place = Some(place.to_owned());
+                pod.place = place.map(str::to_owned);
             }
             Some(_) => tracing::warn!(
                 group = group.id,
@@ -195,7 +202,7 @@ impl Looking {
                 since: created(&group).or(group.pull_started).unwrap_or_else(clock::now),
                 mark: Mark::read(&group.env),
                 group: Some(as_read(&group)),
-                place: Some(place.to_owned()),
+                place: place.map(str::to_owned),
                 runner,
                 uid,
             }),
@@ -236,9 +243,13 @@ fn bearer(outside: &Outside, installation: &str, group: &Group) -> Option<(Strin
 
 /// Where a group is that was listed.
 fn address_of(group: &Group) -> GroupAddress {
-    let parts: Vec<&str> = group.id.trim_start_matches('/').split('/').collect();
+    GroupAddress { name: group.name.clone(), ..address_of_id(&group.id) }
+}
+
+fn address_of_id(id: &str) -> GroupAddress {
+    let parts: Vec<&str> = id.trim_start_matches('/').split('/').collect();
     let part = |index: usize| parts.get(index).map(|part| (*part).to_owned()).unwrap_or_default();
-    GroupAddress { subscription: part(1), resource_group: part(3), name: group.name.clone() }
+    GroupAddress { subscription: part(1), resource_group: part(3), name: part(7) }
 }
 
 /// When its pod was created, as azure-aci tags it (Go's `2006-01-02 15:04:05.999999999 -0700 MST`).
