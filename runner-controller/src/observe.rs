@@ -24,8 +24,11 @@ pub struct Observer {
     groups: Arc<GroupMachines>,
     installation: Installation,
     /// What was last resolved, and from what: documents and nodes change far less often than anything else.
-    resolved: Mutex<Option<(Arc<Documents>, Vec<VirtualNodeSeen>, Arc<Resolved>)>>,
+    resolved: Mutex<Option<Resolution>>,
 }
+
+/// Documents and nodes, and what they resolve to.
+type Resolution = (Arc<Documents>, Vec<VirtualNodeSeen>, Arc<Resolved>);
 
 /// What a pass sees.
 pub struct View {

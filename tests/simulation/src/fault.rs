@@ -213,7 +213,9 @@ impl fmt::Display for Fault {
             Fault::Restored { at, back } => {
                 write!(f, "at second {at}: the cluster's store is put back by {back} s")
             }
-            Fault::Emptied { at } => write!(f, "at second {at}: all records, pods and credentials are deleted"),
+            Fault::Emptied { at } => {
+                write!(f, "at second {at}: all records, pods and credentials are deleted")
+            }
             Fault::Group { nth, fate } => write!(f, "container group {nth}: {fate:?}"),
             Fault::Agent { nth, fate } => write!(f, "agent {nth}: {fate:?}"),
             Fault::Webhooks { lost, twice, late } => {

@@ -179,7 +179,10 @@ impl Invariants {
                 continue;
             }
             if now > (*at).max(trouble) + HEARD_WITHIN + rate + clock {
-                self.violate("I8", format_args!("of job {job}, told at {at:?}, there is no record at {now:?}"));
+                self.violate(
+                    "I8",
+                    format_args!("of job {job}, told at {at:?}, there is no record at {now:?}"),
+                );
             }
         }
     }
@@ -187,7 +190,9 @@ impl Invariants {
     fn known_jobs(&self) -> BTreeSet<u64> {
         let mut known = BTreeSet::new();
         self.server.each("RunnerJob", |_, job| {
-            known.extend(job.pointer("/spec/id").and_then(Value::as_str).and_then(|id| id.parse::<u64>().ok()));
+            known.extend(
+                job.pointer("/spec/id").and_then(Value::as_str).and_then(|id| id.parse::<u64>().ok()),
+            );
         });
         known
     }

@@ -32,9 +32,9 @@ mod time;
 mod virtual_node;
 mod world;
 
-pub use fault::{Fault, Peer, WriteFault};
+pub use fault::{Fault, Peer, Trouble, WriteFault};
 pub use journal::{Counts, Violation};
 pub use oracle::unexplained;
-pub use scenario::Scenario;
+pub use scenario::{Job, Scenario};
 pub use shrink::Failure;
 pub use world::{Ending, Outcome};

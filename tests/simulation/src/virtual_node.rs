@@ -144,8 +144,7 @@ impl VirtualNode {
         pause(chance.between(50, 1_200)).await;
         let group = format!("{NAMESPACE}-{name}");
         let mut fates = Vec::new();
-        let to_create =
-            self.pod(&name, &uid).filter(|pod| self.arm.get(&group).is_none() && !is_over(pod));
+        let to_create = self.pod(&name, &uid).filter(|pod| self.arm.get(&group).is_none() && !is_over(pod));
         if let Some(pod) = to_create {
             fates = self.board.group();
             if let Some(late) = fates.iter().find_map(late_by) {

@@ -31,14 +31,12 @@ impl Groups for ArmLink {
         let act = || {
             let fates = self.arm.board.group();
             let made_of = MadeOf { tags: order.tags.clone(), env: order.env.clone(), files };
-            self.arm.put(&group.name, &group.name, made_of, fates).map_err(|refused| {
-                match refused {
-                    Refused::Quota => {
-                        let kind = CallErrorKind::Throttled(None);
-                        CallError::new(kind, "ContainerGroupQuotaReached")
-                    }
-                    Refused::CreatedAllTheSame => CallError::new(CallErrorKind::Unavailable, "503"),
+            self.arm.put(&group.name, &group.name, made_of, fates).map_err(|refused| match refused {
+                Refused::Quota => {
+                    let kind = CallErrorKind::Throttled(None);
+                    CallError::new(kind, "ContainerGroupQuotaReached")
                 }
+                Refused::CreatedAllTheSame => CallError::new(CallErrorKind::Unavailable, "503"),
             })
         };
         self.process.write(Peer::Arm, &format!("the creation of group {}", group.name), act).await

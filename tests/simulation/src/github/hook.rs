@@ -61,7 +61,9 @@ impl GitHub {
         }
         let left = (spent.began + HOUR).saturating_sub(now);
         drop(inner);
-        self.board.journal.note("GitHub", format_args!("wants no calls about hooks for {} s", left.as_secs()));
+        self.board
+            .journal
+            .note("GitHub", format_args!("wants no calls about hooks for {} s", left.as_secs()));
         Err(CallError::new(CallErrorKind::Throttled(Some(left)), "403: rate limit"))
     }
 

@@ -165,9 +165,10 @@ impl Provider for GitHubLink {
     async fn queued_jobs(&self, _repository: &str, run: &OpenRun) -> CallResult<Vec<Vec<u8>>> {
         let read = || {
             let inner = self.github.lock();
-            let queued = inner.jobs.values().filter(|job| {
-                job.run() == run.id && matches!(job.state, State::Queued | State::Assigned(_))
-            });
+            let queued = inner
+                .jobs
+                .values()
+                .filter(|job| job.run() == run.id && matches!(job.state, State::Queued | State::Assigned(_)));
             Ok(queued.map(|job| payload(job, "queued").to_string().into_bytes()).collect())
         };
         self.process.read(Peer::GitHub, read).await

@@ -5,3 +5,4 @@
 mod determinism;
 mod every_write;
 mod kubernetes;
+mod outages;
