@@ -46,7 +46,6 @@ fn thousands_of_webhooks_that_were_lost_over_hours_are_recovered_at_the_rate_of_
 }
 
 #[test]
-#[ignore = "open: I3, I5: what ends right after the restore is not found within 60 s, and the world does not come to rest"]
 fn a_store_that_is_put_back_by_ten_minutes_disturbs_no_busy_group_and_leaves_none() {
     let mut plan = across_second_700(true);
     plan.faults = vec![Fault::Restored { at: 700, back: 600 }];
@@ -61,7 +60,7 @@ fn records_that_are_deleted_disturb_no_busy_group_and_leave_none() {
 }
 
 #[test]
-#[ignore = "open: I7, I5: the runner of job 1 stays, whose end came before the restore"]
+#[ignore = "open: I7: of a runner whose pod is put back as running, although its group is gone, GitHub is asked after an hour only"]
 fn a_store_that_is_put_back_leaves_nothing_of_a_virtual_node() {
     let mut plan = across_second_700(false);
     plan.faults = vec![Fault::Restored { at: 700, back: 600 }];
@@ -69,7 +68,7 @@ fn a_store_that_is_put_back_leaves_nothing_of_a_virtual_node() {
 }
 
 #[test]
-#[ignore = "open: I4: a group that the virtual node deleted with its pod is metered and has no row"]
+#[ignore = "open: I4: nobody can read a group that the virtual node deletes with its pod, once its record is gone, too"]
 fn records_that_are_deleted_leave_nothing_of_a_virtual_node() {
     let mut plan = across_second_700(false);
     plan.faults = vec![Fault::Emptied { at: 700 }];
