@@ -48,7 +48,7 @@ impl Outside {
         } else {
             let group = self.groups.get(&address).await?;
             if let Some(group) = &group
-                && let Some(why) = self.anothers(order, group).await?
+                && let Some(why) = self.another_owner(order, group).await?
             {
                 // Its pod stands for another one's container, in which no agent of this runner's ever starts.
                 self.record(order, &[teardown_fact(&Reason::NameTaken { why })]).await?;
@@ -124,7 +124,7 @@ impl Outside {
         address: &GroupAddress,
     ) -> CallResult<Option<Group>> {
         let Some(group) = self.groups.get(address).await? else { return Ok(None) };
-        if let Some(why) = self.anothers(order, &group).await? {
+        if let Some(why) = self.another_owner(order, &group).await? {
             tracing::error!(runner = order.runner.name, group = address.name, "{why}; it is left alone");
             return Ok(None);
         }
@@ -132,7 +132,7 @@ impl Outside {
     }
 
     /// Whose group it is, if it is not the runner's: tags and environment say so, since a name can be had twice.
-    async fn anothers(&self, order: &StepOrder, group: &Group) -> CallResult<Option<String>> {
+    async fn another_owner(&self, order: &StepOrder, group: &Group) -> CallResult<Option<String>> {
         let uid = order.runner.facts.launched.as_ref().map(|launched| launched.uid.as_str());
         // Asked only where there is a mark to compare with: what is to be torn down does not wait for the origin.
         if let Some(origin) = Mark::origin_of(&group.env) {
