@@ -45,18 +45,15 @@ impl Board {
             *number += 1;
             *number
         };
-        let fault = self.faults.iter().find_map(|fault| match fault {
-            Fault::Write { peer: of, nth, what } if *of == peer && *nth == number => Some(*what),
-            Fault::Write { .. }
-            | Fault::While { .. }
-            | Fault::Killed { .. }
-            | Fault::WatchesExpire { .. }
-            | Fault::Restored { .. }
-            | Fault::Emptied { .. }
-            | Fault::Group { .. }
-            | Fault::Agent { .. }
-            | Fault::Webhooks { .. }
-            | Fault::Stolen { .. } => None,
+        let fault = self.faults.iter().find_map(|fault| {
+            if let Fault::Write { peer: of, nth, what } = fault
+                && *of == peer
+                && *nth == number
+            {
+                Some(*what)
+            } else {
+                None
+            }
         })?;
         self.journal.fault(format_args!("write {number} to {peer:?} ({what}): {fault:?}"));
         let lasts = if let WriteFault::Throttled(seconds) = fault { seconds } else { 0 };
@@ -113,18 +110,14 @@ impl Board {
     /// What is in trouble right now.
     pub fn now(&self) -> impl Iterator<Item = Trouble> + '_ {
         let second = self.clock.passed().as_secs();
-        self.faults.iter().filter_map(move |fault| match fault {
-            Fault::While { what, from, lasts } if (*from..from + lasts).contains(&second) => Some(*what),
-            Fault::While { .. }
-            | Fault::Write { .. }
-            | Fault::Killed { .. }
-            | Fault::WatchesExpire { .. }
-            | Fault::Restored { .. }
-            | Fault::Emptied { .. }
-            | Fault::Group { .. }
-            | Fault::Agent { .. }
-            | Fault::Webhooks { .. }
-            | Fault::Stolen { .. } => None,
+        self.faults.iter().filter_map(move |fault| {
+            if let Fault::While { what, from, lasts } = fault
+                && (*from..from + lasts).contains(&second)
+            {
+                Some(*what)
+            } else {
+                None
+            }
         })
     }
 
@@ -136,34 +129,24 @@ impl Board {
     /// When records were last lost of what goes on, if they were by now.
     pub fn records_lost(&self) -> Option<Duration> {
         let now = self.clock.passed();
-        let lost = self.faults.iter().filter_map(|fault| match fault {
-            Fault::Restored { at, .. } | Fault::Emptied { at } => Some(Duration::from_secs(*at)),
-            Fault::Write { .. }
-            | Fault::While { .. }
-            | Fault::Killed { .. }
-            | Fault::WatchesExpire { .. }
-            | Fault::Group { .. }
-            | Fault::Agent { .. }
-            | Fault::Webhooks { .. }
-            | Fault::Stolen { .. } => None,
+        let lost = self.faults.iter().filter_map(|fault| {
+            if let Fault::Restored { at, .. } | Fault::Emptied { at } = fault {
+                Some(Duration::from_secs(*at))
+            } else {
+                None
+            }
         });
         lost.filter(|at| *at <= now).max()
     }
 
     /// By how much the controller's clock is ever wrong, in seconds.
     pub fn clock_error(&self) -> u64 {
-        let wrong = self.faults.iter().filter_map(|fault| match fault {
-            Fault::While { what: Trouble::Clock(by), .. } => Some(by.unsigned_abs()),
-            Fault::While { .. }
-            | Fault::Write { .. }
-            | Fault::Killed { .. }
-            | Fault::WatchesExpire { .. }
-            | Fault::Restored { .. }
-            | Fault::Emptied { .. }
-            | Fault::Group { .. }
-            | Fault::Agent { .. }
-            | Fault::Webhooks { .. }
-            | Fault::Stolen { .. } => None,
+        let wrong = self.faults.iter().filter_map(|fault| {
+            if let Fault::While { what: Trouble::Clock(by), .. } = fault {
+                Some(by.unsigned_abs())
+            } else {
+                None
+            }
         });
         wrong.sum()
     }

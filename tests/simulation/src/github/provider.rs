@@ -60,7 +60,7 @@ impl GitHubLink {
     fn minds_retry_after(&self, until: &Mutex<Duration>, what: &str) {
         let board = &self.process.board;
         let until = *until.lock().unwrap_or_else(PoisonError::into_inner);
-        let clock_wrong = board.faults().iter().any(|fault| format!("{fault}").contains("Clock"));
+        let clock_wrong = board.clock_error() > 0;
         // What was already under way when GitHub said so is not called back.
         if board.clock.passed() + Duration::from_secs(1) < until && !clock_wrong {
             board.journal.violate("I5", format_args!("{what} before GitHub's Retry-After has passed"));
