@@ -95,14 +95,7 @@ fn verdict(error: &CallError, failing: Failing, now: Timestamp) -> Verdict {
 
 fn no_branches(job: &Job, error: &CallError) -> Outcome {
     let source = job.key.source.clone();
-    let after = match error.kind {
-        CallErrorKind::Throttled(Some(after)) => after,
-        CallErrorKind::Throttled(None)
-        | CallErrorKind::Unavailable
-        | CallErrorKind::NotFound
-        | CallErrorKind::Conflict
-        | CallErrorKind::Refused => PAUSE,
-    };
+    let after = error.pause().unwrap_or(PAUSE);
     let seconds = after.as_secs();
     tracing::info!(source, %error, "branches at source {source} are not read for {seconds} s: {error}");
     Outcome::NoBranches { source, after }

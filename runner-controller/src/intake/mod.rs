@@ -24,7 +24,7 @@ use secrecy::SecretString;
 use tokio::sync::{Semaphore, watch};
 
 use self::github::Delivery;
-use crate::ports::{CallErrorKind, CallResult, Records, Stored};
+use crate::ports::{CallResult, Records, Stored};
 use crate::telemetry::{DeliveryOutcome, Metrics};
 use crate::web::body::{self, BodyBounds, BodyError};
 use crate::web::{line, unavailable};
@@ -273,13 +273,7 @@ fn stored(told: &Told, answer: Option<CallResult<Stored>>) -> Result<Stored, Tur
         Some(Ok(stored)) => Ok(stored),
         Some(Err(error)) => {
             tracing::warn!(%job, error = %error, "delivery not stored: {job}");
-            let seconds = match error.kind {
-                CallErrorKind::Throttled(pause) => pause.map(|pause| pause.as_secs()),
-                CallErrorKind::Unavailable
-                | CallErrorKind::NotFound
-                | CallErrorKind::Conflict
-                | CallErrorKind::Refused => None,
-            };
+            let seconds = error.pause().map(|pause| pause.as_secs());
             Err(Turned::put_off("not stored", seconds))
         }
         None => {

@@ -36,6 +36,17 @@ impl CallError {
     pub fn new(kind: CallErrorKind, message: impl fmt::Display) -> Self {
         Self { kind, message: message.to_string(), of_credentials: false }
     }
+
+    /// The pause that the peer asked for, where it said of what length.
+    pub fn pause(&self) -> Option<Duration> {
+        match self.kind {
+            CallErrorKind::Throttled(pause) => pause,
+            CallErrorKind::Unavailable
+            | CallErrorKind::NotFound
+            | CallErrorKind::Conflict
+            | CallErrorKind::Refused => None,
+        }
+    }
 }
 
 /// The answer to a call.

@@ -21,7 +21,7 @@ use self::hooks::Hooks;
 use crate::clock;
 use crate::config::{Resolved, ResolvedSource};
 use crate::execute::Outside;
-use crate::ports::{CallError, CallErrorKind};
+use crate::ports::CallError;
 
 /// The pause after a call that failed.
 const PAUSE: SignedDuration = SignedDuration::from_secs(15);
@@ -113,9 +113,7 @@ impl OfSource {
         let adopted = self.adoption.pass(&self.outside, &self.source, &*provider, &mut self.complaints).await;
         swept.min(adopted)
     }
-}
 
-impl OfSource {
     /// Whether intake goes by the same document by now: what it does not list is of no use to it.
     fn is_listened_to(&self) -> bool {
         let rules = self.outside.sources.rules().borrow().clone();
@@ -150,14 +148,7 @@ impl Complaints {
 
 /// When to try again after a call that failed.
 fn after(error: &CallError) -> Timestamp {
-    let pause = match error.kind {
-        CallErrorKind::Throttled(Some(pause)) => SignedDuration::try_from(pause).unwrap_or(PAUSE),
-        CallErrorKind::Throttled(None)
-        | CallErrorKind::Unavailable
-        | CallErrorKind::NotFound
-        | CallErrorKind::Conflict
-        | CallErrorKind::Refused => PAUSE,
-    };
+    let pause = error.pause().and_then(|pause| SignedDuration::try_from(pause).ok()).unwrap_or(PAUSE);
     add(clock::now(), pause)
 }
 

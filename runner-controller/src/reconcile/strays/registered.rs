@@ -92,14 +92,7 @@ impl Registered {
 
     /// Leaves scopes for later.
     fn leave(&mut self, rest: impl IntoIterator<Item = At>, error: &CallError, now: Timestamp) {
-        let pause = match error.kind {
-            CallErrorKind::Throttled(Some(pause)) => SignedDuration::try_from(pause).unwrap_or(AGAIN),
-            CallErrorKind::Throttled(None)
-            | CallErrorKind::Unavailable
-            | CallErrorKind::NotFound
-            | CallErrorKind::Conflict
-            | CallErrorKind::Refused => AGAIN,
-        };
+        let pause = error.pause().and_then(|pause| SignedDuration::try_from(pause).ok()).unwrap_or(AGAIN);
         let at = now.saturating_add(pause.max(AGAIN)).unwrap_or(Timestamp::MAX);
         self.left.extend(rest);
         self.again = Some(self.again.map_or(at, |known| known.max(at)));
